@@ -1,0 +1,1 @@
+"""What a model loses, language by language, and the verdict on it."""

@@ -1,0 +1,1 @@
+"""One result, many renderings; nothing is computed here."""

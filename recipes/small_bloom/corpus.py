@@ -57,7 +57,7 @@ SCRIPTS = {
 
 HELD_OUT = ("calibration", "evaluation", "holdout")
 SPLITS = ("train", *HELD_OUT)
-HELD_OUT_PERCENT = 8
+HELD_OUT_PERCENT = 10
 """Share of the pages in each held-out split."""
 
 HELD_OUT_BYTES = 80_000
@@ -113,7 +113,8 @@ def paragraphs(page: str) -> list[str]:
     list of str
         Unescaped text in NFC with single spaces.
     """
-    body = _DROPPED.sub("", page[max(page.find('<div id="DisplayArea"'), 0) :])
+    article = page[page.index('<div id="DisplayArea"') :].partition('<div id="DEBUG"')[0]
+    body = _DROPPED.sub("", article)
     lines = []
     for _, attributes, content in _PARAGRAPH.findall(body):
         if _CODE.search(attributes) or 'hidden="true"' in content:
@@ -241,16 +242,15 @@ def check(corpus: Corpus) -> None:
     ValueError
         If a page or a line is in two splits (of any languages), or a language has no text in a split.
     """
-    for kind in ("page", "line"):
-        owner: dict[str, str] = {}
-        for tag, splits in corpus.items():
-            for split in SPLITS:
-                if not splits[split]:
-                    raise ValueError(f"no text for {tag} in {split}")
-                items = list(splits[split]) if kind == "page" else sum(splits[split].values(), [])
-                for item in items:
-                    if owner.setdefault(item, split) != split:
-                        raise ValueError(f"{kind} in {owner[item]} and {split}: {item!r}")
+    owner: dict[tuple[str, str], str] = {}
+    for tag, splits in corpus.items():
+        for split in SPLITS:
+            if not splits[split]:
+                raise ValueError(f"no text for {tag} in {split}")
+            for path, lines in splits[split].items():
+                for kind, item in [("page", path), *(("line", line) for line in lines)]:
+                    if owner.setdefault((kind, item), split) != split:
+                        raise ValueError(f"{kind} in {owner[kind, item]} and {split}: {item!r}")
 
 
 def to_text(pages: Pages) -> str:

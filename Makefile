@@ -1,0 +1,47 @@
+# Everything sets itself up: Python 3.11 and make are all that has to be there.
+#   make demo      quantize the shipped multilingual model with INC's own RTN and with la_aciq, and compare
+#   make test      the tests, on neural-compressor 3.7.1
+#   make test-all  the same, and neural-compressor 2.6 in an environment of its own
+#   make check     lint and types
+# PIP_ARGS is passed to pip, for example to name an index that serves torch's CPU build.
+
+PYTHON ?= python3.11
+PIP_ARGS ?=
+EXTRAS := adaptor,datasets,report,dev
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test test-all test-inc26 check clean
+
+demo: .venv/installed
+	.venv/bin/inc-laaciq quantize yaml/w4g64_sym.yaml --compare rtn --output demo-output --overwrite
+
+test: .venv/installed
+	.venv/bin/python -m pytest -q
+
+test-all: test test-inc26
+
+test-inc26: .venv-inc26/installed
+	.venv-inc26/bin/python -m pytest -q -m inc
+
+check: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv .venv-inc26 demo-output build *.egg-info
+
+# The stamp is written last, so that an interrupted installation is repeated.
+.venv/installed: pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt "setuptools<81" wheel
+	.venv/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt --no-build-isolation -e ".[$(EXTRAS)]"
+	touch $@
+
+.venv-inc26/installed: pyproject.toml constraints.txt
+	test -x .venv-inc26/bin/python || $(PYTHON) -m venv .venv-inc26
+	sed 's/^neural-compressor==.*/neural-compressor==2.6/' constraints.txt > .venv-inc26/constraints.txt
+	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) -c .venv-inc26/constraints.txt "setuptools<81" wheel
+	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) -c .venv-inc26/constraints.txt --no-build-isolation -e ".[adaptor,datasets,dev]"
+	touch $@

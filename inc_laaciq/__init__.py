@@ -1,0 +1,59 @@
+"""Language-aware quantization for Intel Neural Compressor.
+
+Importing this package makes the strategy `la_aciq` known to Neural Compressor, whichever of the two is imported first.
+Nothing heavy is imported until a name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from inc_laaciq.backends.inc_registration import register_on_import
+from inc_laaciq.errors import (
+    BackendError,
+    DataError,
+    EvaluationError,
+    IntegrityError,
+    LaaciqError,
+    ModelError,
+    NumericError,
+    ResourceError,
+    SpecError,
+)
+
+if TYPE_CHECKING:
+    from inc_laaciq.api import language_loader, load_config
+    from inc_laaciq.calibration.loader import LanguageLoader
+    from inc_laaciq.quant.language_clip import language_aware_clip
+
+__all__ = [
+    "BackendError",
+    "DataError",
+    "EvaluationError",
+    "IntegrityError",
+    "LaaciqError",
+    "LanguageLoader",
+    "ModelError",
+    "NumericError",
+    "ResourceError",
+    "SpecError",
+    "language_aware_clip",
+    "language_loader",
+    "load_config",
+]
+
+_LAZY = {
+    "LanguageLoader": "inc_laaciq.calibration.loader",
+    "language_aware_clip": "inc_laaciq.quant.language_clip",
+    "language_loader": "inc_laaciq.api",
+    "load_config": "inc_laaciq.api",
+}
+
+register_on_import()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,47 @@
+"""The output folder of a run: the model in its forms, the reports, and a record of what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from inc_laaciq.backends import inc_saved
+from inc_laaciq.job import Job
+from inc_laaciq.output import OutputFolder, write_json_atomic, write_text_atomic
+from inc_laaciq.pipeline import Outcome
+from inc_laaciq.planning import module_bytes
+from inc_laaciq.report.html import to_html
+from inc_laaciq.report.markdown import to_markdown
+
+REPORTS = ("laaciq.json", "baseline.json", "results.json", "report.html", "report.md")
+
+
+def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
+    """Write everything into the folder; the report learns sizes and hashes on the way.
+
+    The layers of the quantized model are packed in place, so this is the last thing done with it.
+    """
+    folder, report = output.folder, outcome.report
+    before = module_bytes(job.source.model)
+    job.source.model.config.save_pretrained(str(folder))
+    job.source.tokenizer.save_pretrained(str(folder))
+    inc_saved.save_inc(outcome.quantized, folder)
+    inc_saved.save_solution(outcome.quantized.la_aciq.weights, folder / inc_saved.SCALES)
+    if outcome.quantized.is_packable:
+        inc_saved.save_packed(inc_saved.pack(outcome.quantized), folder / inc_saved.PACKED)
+    for name, content in (("baseline.json", outcome.baseline), ("results.json", outcome.results)):
+        if content is not None:
+            write_json_atomic(folder / name, content)
+    report["bytes"] = {"before": before, "after": (folder / inc_saved.PACKED).stat().st_size}
+    report["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    write_json_atomic(folder / "laaciq.json", report)
+    write_text_atomic(folder / "report.md", to_markdown(report))
+    write_text_atomic(folder / "report.html", to_html(report))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""The strategy `la_aciq` for Intel Neural Compressor's adaptor API (neural-compressor 2.6 to 3.7).
+
+The strategy asks Neural Compressor for its tuning configuration, has the layers solved as that says, and hands the
+solution to an adaptor that carries the codes unchanged.  The solution is a pure function of the configuration and the
+float model: Neural Compressor may quantize the best configuration once more at the end and must get the same model.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from neural_compressor.adaptor.pytorch import PyTorchWeightOnlyAdaptor
+from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
+from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
+from neural_compressor.strategy.utils.utility import quant_options
+
+from inc_laaciq.backends.inc_registration import STRATEGY
+from inc_laaciq.calibration.layers import find_layers, linearize
+from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.prepare import calibration_batches
+from inc_laaciq.checkpoint.tokenizer import load_tokenizer
+from inc_laaciq.config import OpRule, RunSpec, WeightSpec, run_spec
+from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
+from inc_laaciq.layerwise import Solution, quantize_layers
+from inc_laaciq.quant.solver import QuantizedWeight
+
+logger = logging.getLogger(__name__)
+
+# Neural Compressor's own codes for its global `quant_options.quant_type`, which it sets but never resets.
+_WEIGHT_ONLY, _STATIC = 3, 1
+
+
+def gptq_entry(weight: QuantizedWeight) -> dict[str, list[list[float]]]:
+    """Scale and zero point as Neural Compressor's export takes them; anything else it would derive from absmax.
+
+    Plain floats, because a numpy number saves but does not load.
+    """
+    zero_point = torch.zeros_like(weight.scale) if weight.zero_point is None else weight.zero_point
+    return {"scale": weight.scale.tolist(), "zero": zero_point.tolist()}
+
+
+class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
+    """Weight-only adaptor that writes a given solution into the model instead of rounding by itself."""
+
+    solution: Solution
+
+    def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, calib_func: Any = None) -> Any:
+        """Copy of the model with the solution's weights; the float model stays as it is."""
+        for (name, _), config in tune_cfg["op"].items():
+            if config["weight"]["dtype"] != "fp32":
+                # No algorithm of Neural Compressor has this name, so its own code leaves the weights alone.
+                config["weight"]["algorithm"] = STRATEGY.upper()
+                if name not in self.solution.weights:
+                    raise BackendError(f"Neural Compressor asks for layer {name!r} to be quantized; it was not solved")
+        quantized = super().quantize(tune_cfg, copy.deepcopy(model), dataloader, calib_func)
+        with torch.no_grad():
+            for name, weight in self.solution.weights.items():
+                target = quantized.model.get_submodule(name).weight
+                target.copy_(weight.dequantize())
+        quantized.gptq_config = {name: gptq_entry(weight) for name, weight in self.solution.weights.items()}
+        quantized.la_aciq = self.solution
+        return quantized
+
+
+class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
+    """Neural Compressor's tuning strategy `la_aciq`."""
+
+    def __init__(self, model: Any, conf: Any, **kwargs: Any) -> None:
+        self._failure: BaseException | None = None
+        self._trials: list[Any] = []
+        criterion = conf.quantization.tuning_criterion
+        self._run = _run_of(criterion.strategy_kwargs or {})
+        self._settings = self._run.la_aciq
+        self._mode_is_given = not {"mode", "run"}.isdisjoint(criterion.strategy_kwargs or ())
+        if conf.quantization.quant_level == 0:
+            raise SpecError(
+                "quant_level=0 makes Neural Compressor run its 'conservative' strategy instead of 'la_aciq'. "
+                "Set quant_level=1, or leave it out"
+            )
+        model._model = linearize(model._model)
+        super().__init__(model, conf, **kwargs)
+        self.adaptor = self._own_adaptor()
+
+    def _own_adaptor(self) -> Any:
+        _, info = self._set_framework_info(self.calib_dataloader, self.q_func)
+        if type(self.adaptor) is PyTorchWeightOnlyAdaptor:
+            return LaAciqWeightOnlyAdaptor(info)
+        raise BackendError(
+            f"strategy 'la_aciq' has no adaptor for {type(self.adaptor).__name__}: it quantizes PyTorch models with "
+            "approach 'weight_only' or 'static'"
+        )
+
+    def _set_quant_type(self, config: Any) -> None:
+        quant_options.quant_type = _WEIGHT_ONLY if config.approach == "post_training_weight_only" else _STATIC
+
+    def next_tune_cfg(self) -> Any:
+        """The one configuration that is tried: Neural Compressor's own, with the solution for it at hand."""
+        _, _, config = self.initial_tuning_cfg()
+        config["calib_sampling_size"] = self.calib_sampling_size_lst[0]
+        model = self.model.model
+        layers = find_layers(model, _default_weight(config), _rules(config), lm_head=self._settings.lm_head)
+        batches, progress = self._batches()
+        settings = self._settings
+        if not batches and settings.mode == "balanced" and not self._mode_is_given:
+            logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
+            settings = replace(settings, mode="fast")
+        self.adaptor.solution = quantize_layers(model, layers, batches, settings, progress=progress)
+        for layer in self.adaptor.solution.layers:
+            if layer.weight is None:
+                key = (layer.name, "Linear")
+                config[key] = OpTuningConfig(*key, "fp32", self.tuning_space)
+        config[STRATEGY] = {"mode": settings.mode, "reconcile": settings.reconcile}
+        yield config
+
+    def _batches(self) -> tuple[Mapping[str, Any] | None, Callable[[str, int, int], None] | None]:
+        loader = self.calib_dataloader
+        if isinstance(loader, LanguageLoader):
+            return loader.batches, loader.progress
+        if loader is not None:
+            raise SpecError(
+                f"calib_dataloader is a {type(loader).__name__}, which does not say what language a batch is in. "
+                "Give an inc_laaciq.LanguageLoader, for example from inc_laaciq.language_loader(tokenizer, texts)"
+            )
+        if self._settings.calibration is None:
+            return None, None
+        tokenizer = load_tokenizer(_folder_of(self._run, self.model.model))
+        return calibration_batches(self._settings, tokenizer).batches, None
+
+    def traverse(self) -> None:
+        """Neural Compressor's search; what goes wrong in it is kept, because `fit` swallows exceptions."""
+        started = time.monotonic()
+        try:
+            super().traverse()
+        except LaaciqError as error:
+            self._failure = error
+        except KeyboardInterrupt as error:
+            # Neural Compressor's own time limit also arrives as an interrupt, and then the best model so far counts.
+            limit = self.config.tuning_criterion.timeout
+            if not limit or time.monotonic() - started < limit:
+                self._failure = error
+        except BaseException as error:
+            # fit() logs the traceback and would then return None.
+            self._failure = BackendError(f"Neural Compressor failed: {type(error).__name__}: {error}")
+            self._failure.__cause__ = error
+            raise
+
+    def get_best_qmodel(self) -> Any:
+        """The accepted model, or the reason why there is none."""
+        if self._failure is not None:
+            raise self._failure
+        best = super().get_best_qmodel()
+        if best is None:
+            raise EvaluationError(self._why_nothing_passed())
+        return best
+
+    def _why_nothing_passed(self) -> str:
+        trials = "; ".join(
+            f"trial {number}: {result[0]}" for number, result in enumerate(self.tune_result_record, start=1)
+        )
+        baseline = self.baseline[0] if self.baseline else "not evaluated"
+        criterion = self.config.accuracy_criterion
+        return (
+            f"no quantized model met the accuracy criterion ({criterion.criterion} loss of at most "
+            f"{criterion.tolerable_loss}, baseline {baseline}). Tried: {trials or 'nothing'}. "
+            "Raise the bits, lower the group size, keep layers in float, or widen the criterion"
+        )
+
+
+def _run_of(kwargs: Mapping[str, Any]) -> RunSpec:
+    """The configuration behind `strategy_kwargs`: a `RunSpec` from `load_config`, or the keys of a `la_aciq:` section."""
+    given = kwargs.get("run")
+    return given if isinstance(given, RunSpec) else run_spec({"strategy": STRATEGY, "la_aciq": dict(kwargs)})
+
+
+def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
+    """Where the model's tokenizer is."""
+    given = run.model or getattr(model, "name_or_path", "")
+    if not given or not Path(given).is_dir():
+        raise SpecError(
+            "la_aciq.calibration.texts needs the model's tokenizer, and the model does not say where it is. Set "
+            "la_aciq.model to the model's folder, or give fit() calib_dataloader=inc_laaciq.language_loader(...)"
+        )
+    return Path(given)
+
+
+def _default_weight(config: Mapping[Any, Any]) -> WeightSpec:
+    for op in config.values():
+        if isinstance(op, OpTuningConfig) and (weight := _weight_spec(op)) is not None:
+            return weight
+    return WeightSpec()
+
+
+def _rules(config: Mapping[Any, Any]) -> list[OpRule]:
+    """What Neural Compressor's configuration says of every single layer."""
+    return [
+        OpRule(pattern=re.escape(op.op_name), weight=_weight_spec(op))
+        for op in config.values()
+        if isinstance(op, OpTuningConfig)
+    ]
+
+
+def _weight_spec(op: Any) -> WeightSpec | None:
+    weight = op.get_state()["weight"]
+    dtype = weight["dtype"]
+    if dtype == "fp32":
+        return None
+    if dtype not in ("int", "int4", "int8"):
+        raise SpecError(f"weight dtype {dtype!r} of layer {op.op_name!r}: la_aciq solves integer grids; use 'int'")
+    bits = {"int4": 4, "int8": 8}.get(dtype, weight["bits"])
+    if bits == 8 and weight["scheme"] == "asym":
+        raise SpecError(
+            f"layer {op.op_name!r}: Neural Compressor unpacks 8-bit asymmetric weights wrongly (codes minus zero point "
+            "overflow int8). Use scheme: sym for 8 bits"
+        )
+    return WeightSpec(bits=bits, group_size=weight["group_size"], scheme=weight["scheme"])
+
+
+def register() -> None:
+    """Add `la_aciq` to the registry, and keep `quant_level: auto` from replacing it silently."""
+    if STRATEGIES.get(STRATEGY) is LaAciqTuneStrategy:
+        return
+    STRATEGIES[STRATEGY] = LaAciqTuneStrategy
+    for name in ("auto", "conservative"):
+        if name in STRATEGIES:
+            STRATEGIES[name] = _unless_la_aciq(STRATEGIES[name])
+
+
+def _unless_la_aciq(stock: Any) -> Callable[..., Any]:
+    """`fit` replaces the strategy's name when `quant_level` is "auto" or 0; the criterion still has the user's."""
+
+    def create(*args: Any, conf: Any, **kwargs: Any) -> Any:
+        asked = conf.quantization.tuning_criterion.strategy
+        return (LaAciqTuneStrategy if asked == STRATEGY else stock)(*args, conf=conf, **kwargs)
+
+    return create

@@ -1,0 +1,47 @@
+"""Makes the name `la_aciq` known to Intel Neural Compressor, the moment its modules are imported.
+
+Importing `inc_laaciq` must not import Neural Compressor (seconds, and torch with it), yet after both imports, in
+either order, the stock calls have to work.  So two hooks wait for the modules that have to know the name:
+
+- `neural_compressor.config`, whose `TuningCriterion` accepts a closed list of strategies;
+- `neural_compressor.quantization`, whose `fit` looks the strategy up in a registry.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+STRATEGY = "la_aciq"
+
+
+def register_on_import() -> None:
+    """Wait for Neural Compressor's modules; hooks run at once for modules that are already imported."""
+    wrapt.register_post_import_hook(accept_strategy_name, "neural_compressor.config")
+    wrapt.register_post_import_hook(register_strategy, "neural_compressor.quantization")
+
+
+def accept_strategy_name(config: ModuleType) -> None:
+    """Let `TuningCriterion(strategy="la_aciq")` through; every other name goes to the setter that was there."""
+    criterion = getattr(config, "TuningCriterion", None)
+    if criterion is None or getattr(criterion, "_accepts_la_aciq", False):
+        return
+    known = criterion.strategy
+
+    def set_strategy(self: Any, name: str) -> None:
+        if name == STRATEGY:
+            self._strategy = name
+        else:
+            known.fset(self, name)
+
+    criterion.strategy = known.setter(set_strategy)
+    criterion._accepts_la_aciq = True
+
+
+def register_strategy(_quantization: ModuleType) -> None:
+    """Put the strategy into Neural Compressor's registry; doing so twice changes nothing."""
+    from inc_laaciq.backends.inc_adaptor import register
+
+    register()

@@ -1,0 +1,117 @@
+"""Quantized models on disk: Neural Compressor's own form, the packed form, and the codes as solved.
+
+`best_model.pt`, `qconfig.json` and `gptq_config.json` are what Neural Compressor's `load` reads; they hold
+fake-quantized float weights.  `packed.safetensors` holds Neural Compressor's packed layers and is what is deployed and
+evaluated.  `scales.safetensors` holds the solver's codes and scales, the same names in every backend.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from inc_laaciq.errors import IntegrityError
+from inc_laaciq.quant.solver import QuantizedWeight
+
+PACKED = "packed.safetensors"
+SCALES = "scales.safetensors"
+
+
+def save_inc(quantized: Any, folder: Path) -> None:
+    """Neural Compressor's own saved form."""
+    quantized.save(str(folder))
+
+
+def save_solution(weights: Mapping[str, QuantizedWeight], file: Path) -> None:
+    """Codes (int8, uint8 when asym), scales (fp16) and zero points of every layer."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, weight in weights.items():
+        tensors[f"{name}.codes"] = weight.codes.contiguous()
+        tensors[f"{name}.scale"] = weight.scale.half().contiguous()
+        if weight.zero_point is not None:
+            tensors[f"{name}.zero_point"] = weight.zero_point.contiguous()
+    save_file(tensors, str(file))
+
+
+def pack(quantized: Any) -> nn.Module:
+    """Neural Compressor's packed model; the layers of `quantized` are replaced.
+
+    Scales stay in float32 in memory (they hold fp16 values), so that the packed layers compute with exactly the
+    solver's weights: Neural Compressor's fp16 form rounds every product of code and scale once more.
+    """
+    packed: nn.Module = quantized.export_compressed_model(use_optimum_format=False, scale_dtype=torch.float32)
+    return packed
+
+
+def save_packed(packed: nn.Module, file: Path) -> None:
+    """Weights of a packed model; scales as fp16, tied weights once."""
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[tuple[int, torch.Size]] = set()
+    for name, tensor in packed.state_dict().items():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key in seen:
+            continue
+        seen.add(key)
+        tensors[name] = (tensor.half() if _is_scale(packed, name) else tensor).contiguous()
+    save_file(tensors, str(file))
+
+
+def _is_scale(model: nn.Module, name: str) -> bool:
+    parent, _, leaf = name.rpartition(".")
+    return leaf == "scales" and hasattr(model.get_submodule(parent), "qweight")
+
+
+def load_packed(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: Path) -> nn.Module:
+    """A packed model from its file.
+
+    Parameters
+    ----------
+    skeleton : nn.Module
+        The architecture with any weights, its `Conv1D` layers linearized; changed and returned.
+    layers : sequence of mapping
+        `layers` of `laaciq.json`: name, bits, group_size, scheme of the packed ones.
+    file : Path
+        `packed.safetensors`.
+
+    Raises
+    ------
+    IntegrityError
+        If the file does not hold exactly the weights that the layers need.
+    """
+    from neural_compressor.adaptor.torch_utils.model_wrapper import WeightOnlyLinear
+
+    for layer in layers:
+        if "bits" not in layer:
+            continue
+        linear = skeleton.get_submodule(layer["name"])
+        packed = WeightOnlyLinear(
+            linear.in_features,
+            linear.out_features,
+            layer["bits"],
+            layer["group_size"],
+            zp=layer["scheme"] == "asym",
+            bias=linear.bias is not None,
+            scale_dtype=torch.float32,
+            use_optimum_format=False,
+        )
+        parent, _, child = layer["name"].rpartition(".")
+        setattr(skeleton.get_submodule(parent), child, packed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = skeleton.load_state_dict(load_file(str(file)), strict=False)
+    tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())
+    missing = [name for name in result.missing_keys if name not in tied]
+    if missing or result.unexpected_keys:
+        raise IntegrityError(
+            f"{file}: it does not fit the model. Missing: {missing or 'nothing'}; unexpected: "
+            f"{list(result.unexpected_keys) or 'nothing'}. Write the output again with `inc-laaciq quantize`"
+        )
+    if hasattr(skeleton, "tie_weights"):
+        skeleton.tie_weights()
+    return skeleton.eval()

@@ -1,0 +1,44 @@
+"""Token batches that remember their language, in the shape that Intel Neural Compressor's `fit` accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+
+from inc_laaciq.calibration.collect import Progress
+from inc_laaciq.errors import DataError
+
+
+class LanguageLoader:
+    """Calibration batches by language.
+
+    Parameters
+    ----------
+    batches : mapping of language -> sequence of integer tensors, shape (n, sequence_length)
+        Token ids without padding.
+    progress : callable(stage, done, total), optional
+        Told of long work that uses these batches.
+
+    Raises
+    ------
+    DataError
+        If there is no batch at all.
+    """
+
+    batch_size = 1
+
+    def __init__(self, batches: Mapping[str, Sequence[torch.Tensor]], *, progress: Progress | None = None) -> None:
+        if not any(len(rows) for rows in batches.values()):
+            raise DataError("calibration text gave no tokens for any language; check la_aciq.calibration.texts")
+        self.batches = batches
+        self.progress = progress
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Every batch of every language, as keyword arguments of the model."""
+        for rows in self.batches.values():
+            for batch in rows:
+                yield {"input_ids": batch}
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.batches.values())

@@ -1,0 +1,62 @@
+"""From the configuration to calibration batches: text read, checked and packed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from inc_laaciq.calibration.batches import pack
+from inc_laaciq.calibration.collect import Progress
+from inc_laaciq.calibration.corpus import read_texts
+from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.text import Corpus
+from inc_laaciq.config import LaaciqSpec, TextSpec
+from inc_laaciq.errors import SpecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SEQUENCE_LENGTH = 256
+
+
+def read_corpus(spec: TextSpec, settings: LaaciqSpec) -> Corpus:
+    """Text of the configured languages; languages without text are listed as missing."""
+    return read_texts(spec.texts, settings.languages, strict_lid=settings.strict_lid)
+
+
+def calibration_batches(
+    settings: LaaciqSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    corpus: Corpus | None = None,
+    sequence_length: int = SEQUENCE_LENGTH,
+    progress: Progress | None = None,
+) -> LanguageLoader:
+    """Calibration batches of every language, the same number of tokens each where there is enough text.
+
+    Parameters
+    ----------
+    settings : LaaciqSpec
+        Its `calibration` must be given.
+    tokenizer : transformers tokenizer
+    corpus : Corpus, optional
+        Already read text; else it is read.
+    sequence_length : int
+        Tokens in a row.
+
+    Raises
+    ------
+    SpecError
+        If the configuration names no calibration text.
+    """
+    spec = settings.calibration
+    if spec is None:
+        raise SpecError("la_aciq.calibration.texts is missing: name a folder of <language>.txt, a JSONL file or a data set")
+    corpus = corpus or read_corpus(spec, settings)
+    batches = pack(
+        corpus,
+        tokenizer,
+        tokens_per_language=spec.tokens_per_language,
+        sequence_length=sequence_length,
+        seed=spec.seed,
+    )
+    return LanguageLoader(batches, progress=progress)

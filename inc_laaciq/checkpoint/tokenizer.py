@@ -1,0 +1,139 @@
+"""Load a tokenizer, prove that it fits the model, and give it a hash that survives being saved again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inc_laaciq.checkpoint.folder import read_config
+from inc_laaciq.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+)
+OTHER_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", "chat_template.jinja")
+# These work on bytes, and have no vocabulary to read.
+_WITHOUT_VOCABULARY = frozenset({"ByT5Tokenizer", "CanineTokenizer"})
+
+# What transformers raises for a tokenizer that it cannot read, or whose package is not installed.
+_FAULTS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError)
+
+
+def tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a folder that define its tokenizer, in order."""
+    named = {folder / name for name in (*VOCABULARY_FILES, *OTHER_FILES)}
+    return tuple(sorted(path for path in {*named, *folder.glob("*.tiktoken")} if path.is_file()))
+
+
+def tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Read tokenizer_config.json; empty where a folder has none."""
+    return read_config(folder, TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
+
+
+def check_tokenizer_files(folder: Path, *, own_code: bool = False) -> None:
+    """Refuse a folder without a vocabulary, before transformers quietly makes an empty one.
+
+    Raises
+    ------
+    ModelError
+        Naming the files that were looked for.
+    """
+    config = tokenizer_config(folder)
+    kind = config.get("tokenizer_class")
+    needless = (isinstance(kind, str) and kind in _WITHOUT_VOCABULARY) or (own_code and "auto_map" in config)
+    found = any((folder / name).is_file() for name in VOCABULARY_FILES) or any(folder.glob("*.tiktoken"))
+    if not found and not needless:
+        raise ModelError(
+            f"{folder} has no tokenizer: one of {', '.join(VOCABULARY_FILES)} expected. Copy the tokenizer files of "
+            "the model into it, "
+            f"for instance with AutoTokenizer.from_pretrained(...).save_pretrained({str(folder)!r})."
+        )
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a local folder, with no network.
+
+    Parameters
+    ----------
+    folder : Path
+        A model folder, or any folder into which a tokenizer was saved.
+    trust_remote_code : bool
+        Whether code that lies in the folder may run.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or transformers cannot read it.
+    """
+    from transformers import AutoTokenizer
+
+    check_tokenizer_files(folder, own_code=trust_remote_code)
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+    except _FAULTS as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{folder}: the tokenizer needs code that comes with it, which could do anything. Read it, then pass "
+                "--trust-remote-code."
+            ) from error
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, *, where: str) -> None:
+    """Refuse a tokenizer that gives ids which the model has no embedding for.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Padding of the embedding matrix beyond the vocabulary is usual, and accepted.
+    embeddings : int
+        Rows of the embedding matrix.
+
+    Raises
+    ------
+    ModelError
+        If the vocabulary is empty, or its highest id is `embeddings` or more.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if not vocabulary:
+        raise ModelError(f"{where}: the tokenizer has an empty vocabulary.")
+    token, highest = max(vocabulary.items(), key=lambda item: item[1])
+    if highest >= embeddings:
+        raise ModelError(
+            f"{where}: the tokenizer does not fit the model: its highest token id is {highest} ({token!r}), and the "
+            f"model has {embeddings} embeddings "
+            f"(ids 0 to {embeddings - 1}). Use the tokenizer that the model was trained with."
+        )
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what a tokenizer does to text: vocabulary, merges, normalization and special tokens.
+
+    The files are not hashed, because saving a tokenizer again writes the same tokenizer in other bytes, and a baseline
+    and a candidate must compare equal when they cut text alike.  Padding and truncation are left out: they change with
+    the last call, not with the tokenizer.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules: Mapping[str, Any] = (
+        json.loads(backend.to_str()) if backend is not None else {"class": type(tokenizer).__name__}
+    )
+    content = {
+        "rules": {key: value for key, value in rules.items() if key not in {"padding", "truncation"}},
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+        "special": {name: str(value) for name, value in tokenizer.special_tokens_map.items()},
+    }
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,275 @@
+"""The command `inc-laaciq`: the only place that prints or exits.
+
+Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 130 interrupted, 143 terminated.
+Nothing heavy is imported before a command runs, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+import click
+
+from inc_laaciq.errors import LaaciqError
+
+EXIT_GATE_FAILED = 3
+_EXIT_INTERRUPTED = 130
+_EXIT_TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM, turned into an exception so that half-written files are removed on the way out."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="inc-laaciq")
+@click.option("--debug", is_flag=True, help="Show tracebacks and all log messages.")
+@click.option("-v", "--verbose", is_flag=True, help="Show log messages of this package and of Neural Compressor.")
+@click.pass_context
+def cli(context: click.Context, debug: bool, verbose: bool) -> None:
+    """Quantize multilingual language models so that every language keeps its quality.
+
+    \b
+    inc-laaciq quantize yaml/w4g64_sym.yaml --output OUT   quantize through Intel Neural Compressor
+    inc-laaciq plan yaml/w4g64_sym.yaml                    what that would do, take and leave in float
+    inc-laaciq evaluate OUT -o results.json                loss of every language
+
+    Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 130 interrupted, 143 terminated.
+    """
+    context.obj = {"debug": debug, "verbose": verbose or debug}
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s" if verbose or debug else "%(levelname)s: %(message)s",
+    )
+
+
+_config = click.argument("config", type=click.Path(path_type=Path))
+_model = click.option(
+    "--model", metavar="DIR_OR_ID", help="Hugging Face folder or hub id; overrides la_aciq.model of the configuration."
+)
+_trust = click.option(
+    "--trust-remote-code", is_flag=True, help="Run code that comes with the model. A hub id then needs --revision."
+)
+_revision = click.option("--revision", metavar="COMMIT", help="Commit of a hub id, 40 hexadecimal digits.")
+_pickle = click.option(
+    "--allow-pickle", is_flag=True, help="Also read .bin weights (weights only, never code). Safetensors are safer."
+)
+
+
+@cli.command()
+@_config
+@_model
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder for the result.  [default: <config name>-output]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an output folder that is there; the swap is atomic.")
+@click.option("--keep-failed", is_flag=True, help="If the gate fails, keep the model as OUTPUT.failed.")
+@click.option(
+    "--compare",
+    type=click.Choice(["rtn"]),
+    multiple=True,
+    help="Also quantize the same layers with Neural Compressor's own method and show both.",
+)
+@_trust
+@_revision
+@_pickle
+@click.pass_obj
+def quantize(
+    flags: dict[str, bool],
+    config: Path,
+    model: str | None,
+    output: Path | None,
+    overwrite: bool,
+    keep_failed: bool,
+    compare: tuple[str, ...],
+    **loading: Any,
+) -> None:
+    """Quantize a model as CONFIG says, evaluate every language, and write a folder.
+
+    CONFIG is a yaml file with Intel Neural Compressor's keys and a `la_aciq:` section; see yaml/ for presets and
+    yaml/annotated.yaml for every key.
+
+    \b
+    The folder holds the model in Neural Compressor's own saved form, the packed weights, codes and scales as solved,
+    laaciq.json (everything that was measured), results.json and baseline.json (what a gate reads), and reports.
+    """
+    from inc_laaciq.config import read_config
+    from inc_laaciq.output import atomic_folder
+
+    run = read_config(config)
+    target = output or Path(f"{config.stem}-output")
+    inputs = [config, *_local(model or run.model)]
+    with atomic_folder(target, overwrite=overwrite, inputs=inputs) as folder:
+        with _stages(flags) as progress:
+            from inc_laaciq.artifacts import REPORTS, write_artifacts
+            from inc_laaciq.job import prepare
+            from inc_laaciq.pipeline import run_quantization
+
+            job = prepare(run, model, **loading)
+            outcome = run_quantization(job, comparisons=compare, progress=progress)
+            progress("writing", 0, 1)
+            write_artifacts(job, outcome, folder)
+            progress("writing", 1, 1)
+        if failed := outcome.report["verdict"] == "FAIL":
+            folder.reject(keep_model=keep_failed, reports=REPORTS)
+    _console_report(outcome.report)
+    click.echo(f"Written to {folder.result}")
+    if failed:
+        sys.exit(EXIT_GATE_FAILED)
+
+
+@cli.command()
+@_config
+@_model
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@_trust
+@_revision
+@_pickle
+def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None:
+    """Say what `quantize CONFIG` would do: layers, memory, disk and time. Nothing is written."""
+    from inc_laaciq.config import read_config
+
+    run = read_config(config)
+    from inc_laaciq.job import prepare
+    from inc_laaciq.report.plan import plan_dict, print_plan
+
+    job = prepare(run, model, **loading)
+    content = plan_dict(job.plan, notes=job.notes)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False))
+    else:
+        print_plan(content, _console())
+    if not job.plan.fits:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("model", type=str)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Results file (JSON) to write.")
+@click.option(
+    "--texts",
+    type=click.Path(path_type=Path),
+    help="Folder of <language>.txt or a JSONL file.  [default: the texts recorded in a `quantize` output]",
+)
+@click.option(
+    "--tokens-per-language", type=click.IntRange(min=0), help="Tokens scored of each language; 0 = all.  [default: 4096]"
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Which sentences are drawn.  [default: 0]")
+@_trust
+@_revision
+@_pickle
+@click.pass_obj
+def evaluate(
+    flags: dict[str, bool],
+    model: str,
+    output: Path,
+    texts: Path | None,
+    tokens_per_language: int | None,
+    seed: int | None,
+    **loading: Any,
+) -> None:
+    """Measure the loss of every language and write it, sentence by sentence, to a results file.
+
+    MODEL is a Hugging Face folder or hub id, or the output folder of `inc-laaciq quantize`.
+    """
+    with _stages(flags) as progress:
+        from inc_laaciq.evaluate import evaluate_model
+        from inc_laaciq.output import write_json_atomic
+
+        results = evaluate_model(
+            model,
+            texts=texts,
+            tokens_per_language=tokens_per_language,
+            seed=seed,
+            progress=progress,
+            **loading,
+        )
+    write_json_atomic(output, results)
+    from inc_laaciq.report.results import print_results
+
+    print_results(results, _console())
+    click.echo(f"Written to {output}")
+
+
+def _local(model: str | None) -> list[Path]:
+    return [Path(model)] if model and Path(model).exists() else []
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _console_report(report: dict[str, Any]) -> None:
+    from inc_laaciq.report.terminal import print_run
+
+    print_run(report, _console())
+
+
+def _stages(flags: dict[str, bool]) -> Any:
+    from inc_laaciq.report.progress import stages
+
+    return stages(partial(click.echo, err=True), plain=flags["verbose"] or not sys.stderr.isatty())
+
+
+def main() -> NoReturn:
+    """Run the command line; every outcome is an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    _survive_narrow_terminals()
+    if not debug:
+        sys.excepthook = _internal_error
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except LaaciqError as error:
+        code = error.exit_code
+        _fail(str(error), debug)
+    except (KeyboardInterrupt, click.Abort):
+        code = _EXIT_INTERRUPTED
+        _fail("interrupted; nothing was written", debug)
+    except _Terminated:
+        code = _EXIT_TERMINATED
+        _fail("terminated; nothing was written", debug)
+    except BrokenPipeError:
+        code = 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code or 0)
+
+
+def _fail(message: str, debug: bool) -> None:
+    click.echo(f"Error: {message}", err=True)
+    if debug:
+        traceback.print_exc()
+
+
+def _internal_error(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """What an error that nobody foresaw looks like; Python then exits with 1."""
+    _fail(f"internal error: {kind.__name__}: {error}. Run again with --debug for the traceback", False)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _survive_narrow_terminals() -> None:
+    """A C locale must not turn a report in twenty scripts into a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")

@@ -1,0 +1,218 @@
+"""The `la_aciq:` section: what is solved, for which languages, on which text, and what the gate demands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inc_laaciq.config import checks
+from inc_laaciq.config.bounds import parse_bound
+from inc_laaciq.config.section import Keys, Place, Section
+from inc_laaciq.config.specs import (
+    MODES,
+    NAN_POLICIES,
+    RECONCILE,
+    GateSpec,
+    LaaciqSpec,
+    Reconcile,
+)
+from inc_laaciq.config.texts import read_text, resolve_path
+from inc_laaciq.errors import SpecError
+from inc_laaciq.languages import canonical, canonical_languages, name
+
+KEYS = Keys(
+    used=(
+        "model",
+        "mode",
+        "reconcile",
+        "weights",
+        "shares",
+        "languages",
+        "calibration",
+        "evaluation",
+        "gate",
+        "signed",
+        "damping",
+        "lm_head",
+        "nan",
+        "strict_lid",
+    ),
+    refused={
+        "bits": "write it under quantization.model_wise.weight",
+        "group_size": "write it under quantization.model_wise.weight",
+        "scheme": "write it under quantization.model_wise.weight",
+    },
+)
+_RECONCILE_KEYS = Keys(used=("rule", "weights", "shares"))
+_GATE_KEYS = Keys(used=("max_degradation", "max_disparity"))
+
+_NOT_BUILT = {"fair": "this version does not have it; balanced is the most careful mode"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laaciq:
+    """What the section says; `model` is a folder, a hub id or None."""
+
+    model: str | None
+    spec: LaaciqSpec
+
+
+def read_laaciq(root: Section, folder: Path) -> Laaciq:
+    """Read the `la_aciq:` section.
+
+    Parameters
+    ----------
+    root : Section
+        The whole configuration.
+    folder : path
+        What relative paths are relative to.
+
+    Raises
+    ------
+    SpecError
+        With file and line, about the first thing that is wrong.
+    """
+    section = root.child("la_aciq", KEYS)
+    languages = _read_languages(section)
+    reconcile, weights, shares = _read_reconcile(section, languages)
+    mode = section.take("mode", checks.word(MODES, refused=_NOT_BUILT), LaaciqSpec.mode)
+    calibration = read_text(section, "calibration", folder, least_tokens=1)
+    if mode != "balanced" and calibration is None:
+        _refuse_data_free(section)
+    evaluation = read_text(section, "evaluation", folder, least_tokens=0)
+    gate = _read_gate(section)
+    if gate is not None and evaluation is None:
+        section.note("gate", "has no la_aciq.evaluation.texts to judge on: without other text its verdict is NOT-RUN.")
+    model = section.take("model", checks.text, None)
+    return Laaciq(
+        model=None if model is None else resolve_path(model, folder, or_hub_id=True),
+        spec=LaaciqSpec(
+            mode=mode,
+            reconcile=reconcile,
+            weights=weights,
+            shares=shares,
+            languages=languages,
+            calibration=calibration,
+            evaluation=evaluation,
+            gate=gate,
+            signed=section.take("signed", checks.boolean, LaaciqSpec.signed),
+            damping=section.take("damping", checks.open_fraction, LaaciqSpec.damping),
+            lm_head=section.take("lm_head", checks.boolean, LaaciqSpec.lm_head),
+            nan=section.take("nan", checks.word(NAN_POLICIES), LaaciqSpec.nan),
+            strict_lid=section.take("strict_lid", checks.boolean, LaaciqSpec.strict_lid),
+        ),
+    )
+
+
+def _read_languages(section: Section) -> tuple[str, ...] | None:
+    if "languages" not in section:
+        return None
+    given = section.data["languages"]
+    if not isinstance(given, list) or not given:
+        raise section.error("languages", "must be a list with something in it, such as [en, sw].")
+    for item, tag in enumerate(given):
+        _note_language(section, ("languages", item), tag)
+    return _distinct(section, "languages", given)
+
+
+def _note_language(section: Section, place: Place, tag: object) -> None:
+    """Check one language, and note if it is written in a way that could surprise."""
+    try:
+        language = _language(tag)
+    except SpecError as error:
+        raise section.error(place, str(error), with_value=False) from None
+    if section.is_legacy_boolean(place):
+        section.note(
+            place, f"is the language {language} ({name(language)}). Quote it: YAML 1.1 takes it for a boolean."
+        )
+    elif language != tag:
+        section.note(place, f"{tag!r} is read as {language!r} ({name(language)}).")
+
+
+def _language(tag: object) -> str:
+    if isinstance(tag, bool):
+        raise SpecError(f"is the boolean {str(tag).lower()}, not a language. For Norwegian write 'no', in quotes.")
+    if not isinstance(tag, str):
+        raise SpecError(f"{checks.shown(tag)} is not a language tag. Write text such as 'sw'.")
+    return canonical(tag)
+
+
+def _distinct(section: Section, key: str, tags: list[str]) -> tuple[str, ...]:
+    try:
+        return canonical_languages(tags)
+    except SpecError as error:
+        raise section.error(key, str(error), with_value=False) from None
+
+
+def _by_language(section: Section, key: str, languages: tuple[str, ...] | None) -> dict[str, float]:
+    """Read a mapping of language to a number of 0 or more; canonical tags, sorted."""
+    given = section.child(key, None, required=True)
+    for tag in given.data:
+        _note_language(given, tag, tag)
+    tags = _distinct(section, key, list(given.data))
+    numbers = {
+        tag: given.take(written, checks.at_least_zero, 0.0) for tag, written in zip(tags, given.data, strict=True)
+    }
+    for tag, written in zip(tags, given.data, strict=True):
+        if languages is not None and tag not in languages:
+            listed = ", ".join(languages)
+            raise given.error(written, f"is for a language that la_aciq.languages does not list: {listed}.")
+    if not any(numbers.values()):
+        raise section.error(key, "gives no language a value above 0.", with_value=False)
+    return dict(sorted(numbers.items()))
+
+
+def _read_reconcile(
+    section: Section, languages: tuple[str, ...] | None
+) -> tuple[Reconcile, dict[str, float], dict[str, float] | None]:
+    """Read `reconcile`, a word or a mapping, and the `weights` and `shares` beside or inside it."""
+    rule_section, rule_key = section, "reconcile"
+    inner = section
+    if isinstance(section.data.get("reconcile"), Mapping):
+        inner = section.child("reconcile", _RECONCILE_KEYS)
+        rule_section, rule_key = inner, "rule"
+        for key in ("weights", "shares"):
+            if key in inner and key in section:
+                raise inner.conflict(key, section, key, "keep one of them")
+    weights_section = inner if "weights" in inner else section
+    shares_section = inner if "shares" in inner else section
+    weights = _by_language(weights_section, "weights", languages) if "weights" in weights_section else {}
+
+    default: Reconcile = "natural" if "shares" in shares_section and rule_key == "rule" else LaaciqSpec.reconcile
+    rule = rule_section.take(rule_key, checks.word(RECONCILE), default)
+    if "shares" not in shares_section:
+        return rule, weights, None
+    if rule != "natural":
+        if rule_key not in rule_section:
+            raise shares_section.error("shares", "needs reconcile: natural beside it.")
+        raise shares_section.conflict("shares", rule_section, rule_key, "only natural goes by shares")
+    shares = _by_language(shares_section, "shares", languages)
+    if max(shares.values()) > 1 or sum(shares.values()) > 1.01:
+        total = sum(shares.values())
+        raise shares_section.error("shares", f"sums to {total:g}. Shares are fractions: divide each by the total.")
+    return rule, weights, shares
+
+
+def _refuse_data_free(section: Section) -> None:
+    """Without calibration text there is nothing by language for these settings to act on."""
+    for key in ("reconcile", "weights", "shares"):
+        if key in section:
+            reason = "without la_aciq.calibration this mode is data-free and knows no languages"
+            raise section.conflict(key, section, "mode", reason)
+
+
+def _read_gate(section: Section) -> GateSpec | None:
+    if "gate" not in section:
+        return None
+    gate = section.child("gate", _GATE_KEYS, required=True)
+    if not gate.data:
+        raise section.error(
+            "gate",
+            "has no bound, so it judges nothing. Write max_degradation: 10%, or remove the section.",
+            with_value=False,
+        )
+    return GateSpec(
+        max_degradation=gate.take("max_degradation", parse_bound, None),
+        max_disparity=gate.take("max_disparity", parse_bound, None),
+    )

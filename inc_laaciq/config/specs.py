@@ -1,0 +1,257 @@
+"""The parts of a configuration, as frozen dataclasses that are checked once, when they are made.
+
+The defaults of a configuration are the defaults here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from inc_laaciq.config import checks
+from inc_laaciq.config.bounds import Bound
+from inc_laaciq.errors import SpecError
+from inc_laaciq.languages import canonical, canonical_languages
+
+Approach = Literal["post_training_weight_only", "post_training_static_quant"]
+Scheme = Literal["sym", "asym"]
+Mode = Literal["paper", "fast", "balanced"]
+Reconcile = Literal["mean", "natural", "minimax", "cvar"]
+NanPolicy = Literal["error", "keep-fp"]
+ActivationAlgorithm = Literal["la_aciq", "minmax", "kl"]
+
+APPROACHES: tuple[Approach, ...] = get_args(Approach)
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+MODES: tuple[Mode, ...] = get_args(Mode)
+RECONCILE: tuple[Reconcile, ...] = get_args(Reconcile)
+NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
+ACTIVATION_ALGORITHMS: tuple[ActivationAlgorithm, ...] = get_args(ActivationAlgorithm)
+MAX_SEED = 2**32 - 1
+
+check_bits = checks.integer(2, 8)
+check_seed = checks.integer(0, MAX_SEED)
+
+
+def check_fields(spec: object, **rules: Callable[[object], object]) -> None:
+    """Run a check on each named field; an error gets the name of class and field."""
+    for name, check in rules.items():
+        value = getattr(spec, name)
+        try:
+            check(value)
+        except SpecError as error:
+            raise SpecError(f"{type(spec).__name__}.{name}={checks.shown(value)} {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSpec:
+    """Integer grid of a layer's weights.
+
+    Parameters
+    ----------
+    bits : int
+        2 to 8.
+    group_size : int
+        Weights that share a scale: -1 for a whole output channel, or 8 or more.  Whether it divides a layer's
+        in_features is known only with the model.
+    scheme : "sym" or "asym"
+    dtype : "int"
+        A layer that stays in float has no WeightSpec: see `OpRule`.
+    """
+
+    bits: int = 4
+    group_size: int = 32
+    scheme: Scheme = "sym"
+    dtype: Literal["int", "fp32"] = "int"
+
+    def __post_init__(self) -> None:
+        floating = {"fp32": "a layer that stays in float has no weight spec; use OpRule(weight=None)"}
+        check_fields(
+            self,
+            bits=check_bits,
+            group_size=checks.group_size,
+            scheme=checks.word(SCHEMES),
+            dtype=checks.word(("int",), refused=floating),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationSpec:
+    """Static grid of activations: one range per tensor.
+
+    Parameters
+    ----------
+    bits : int
+        8.
+    scheme : "asym" or "sym"
+    algorithm : "la_aciq", "minmax" or "kl"
+        How the range is chosen; `minmax` and `kl` are INC's own.
+    """
+
+    bits: int = 8
+    scheme: Scheme = "asym"
+    algorithm: ActivationAlgorithm = "la_aciq"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            bits=checks.integer(8, 8),
+            scheme=checks.word(SCHEMES),
+            algorithm=checks.word(ACTIVATION_ALGORITHMS),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpRule:
+    """Exception for the layers whose name matches.
+
+    Parameters
+    ----------
+    pattern : str
+        Regular expression that the whole module name must match, as in INC (`re.fullmatch`).  Of several rules that
+        match, the last one counts.
+    weight : WeightSpec or None
+        None leaves the layers in float.
+    """
+
+    pattern: str
+    weight: WeightSpec | None
+
+    def __post_init__(self) -> None:
+        check_fields(self, pattern=lambda value: checks.pattern(checks.text(value)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec:
+    """Text by language, and how much of it.
+
+    Parameters
+    ----------
+    texts : str or mapping
+        Folder or file; or, for a data set, the arguments of `datasets.load_dataset` and the names of its columns.
+    tokens_per_language : int
+        0 takes all there is.
+    seed : int
+        Chooses which text is taken where there is more.
+    """
+
+    texts: str | Mapping[str, Any]
+    tokens_per_language: int = 4096
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, tokens_per_language=checks.integer(0), seed=check_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSpec:
+    """Bounds that a quantized model must keep; None leaves one unbounded, not both."""
+
+    max_degradation: Bound | None = None
+    max_disparity: Bound | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_degradation is None and self.max_disparity is None:
+            raise SpecError(
+                "a gate without a bound judges nothing. Give max_degradation or max_disparity, such as '10%'."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaaciqSpec:
+    """The `la_aciq:` section.
+
+    Parameters
+    ----------
+    mode : "balanced", "fast" or "paper"
+        How much work the solver does.
+    reconcile : "mean", "natural", "minimax" or "cvar"
+        For whom the scale that all languages share is chosen.
+    weights : mapping of language to float
+        Multiplies a language's say; a language that is not named has 1.
+    shares : mapping of language to float, or None
+        For `natural`: each language's fraction of the training text; None takes the sizes of the calibration text.
+    languages : tuple of str, or None
+        None takes every language that the text has.
+    calibration, evaluation : TextSpec or None
+    gate : GateSpec or None
+    signed : bool
+        Let a symmetric scale be negative, so that the extra level goes to the side that needs it.
+    damping : float
+        Added to the Hessian's diagonal, as a fraction of its mean; between 0 and 1.
+    lm_head : bool
+        Quantize the output layer too.
+    nan : "error" or "keep-fp"
+        What a layer with NaN in its weights gets.
+    strict_lid : bool
+        Refuse text whose language is not the one it is filed under, instead of warning.
+    """
+
+    mode: Mode = "balanced"
+    reconcile: Reconcile = "mean"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] | None = None
+    languages: tuple[str, ...] | None = None
+    calibration: TextSpec | None = None
+    evaluation: TextSpec | None = None
+    gate: GateSpec | None = None
+    signed: bool = True
+    damping: float = 0.01
+    lm_head: bool = False
+    nan: NanPolicy = "error"
+    strict_lid: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            mode=checks.word(MODES),
+            reconcile=checks.word(RECONCILE),
+            weights=_check_weights,
+            shares=_check_shares,
+            languages=_check_canonical,
+            signed=checks.boolean,
+            damping=checks.open_fraction,
+            lm_head=checks.boolean,
+            nan=checks.word(NAN_POLICIES),
+            strict_lid=checks.boolean,
+        )
+        if self.shares is not None and self.reconcile != "natural":
+            raise SpecError(
+                f"LaaciqSpec.shares has a meaning for reconcile='natural' only, not for {self.reconcile!r}."
+            )
+
+
+def _check_canonical(tags: Any) -> None:
+    for tag in tags or ():
+        if canonical(tag) != tag:
+            raise SpecError(f"holds {tag!r}, which is not canonical. Write {canonical(tag)!r}.")
+    canonical_languages(tags or ())
+
+
+def _check_weights(weights: Any) -> None:
+    _check_canonical(weights)
+    values = [checks.at_least_zero(weight) for weight in weights.values()]
+    if values and not any(values):
+        raise SpecError("gives no language a weight above 0.")
+
+
+def _check_shares(shares: Any) -> None:
+    if shares is None:
+        return
+    _check_canonical(shares)
+    total = sum(checks.fraction(share) for share in shares.values())
+    # Shares are often given to two decimals: a sum that is off by rounding is no mistake.
+    if not 0 < total <= 1.01:
+        raise SpecError(f"sums to {total:g}. Shares are fractions of the training text: above 0 and at most 1 in all.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningSpec:
+    """When INC's search ends: seconds (0 for no limit), trials, and the seed it uses."""
+
+    timeout: int = 0
+    max_trials: int = 100
+    random_seed: int = 1978
+
+    def __post_init__(self) -> None:
+        check_fields(self, timeout=checks.integer(0), max_trials=checks.integer(1), random_seed=check_seed)

@@ -1,0 +1,165 @@
+"""Calibrate and solve all layers of a model, as many at a time as memory allows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from inc_laaciq.calibration.collect import Progress, collect
+from inc_laaciq.calibration.layers import Layer
+from inc_laaciq.config import LaaciqSpec, WeightSpec
+from inc_laaciq.errors import EvaluationError, LaaciqError, NumericError, SpecError
+from inc_laaciq.quant.moments import LanguageMoments
+from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec, check_finite, solve
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """What was solved for a whole model.
+
+    Parameters
+    ----------
+    weights : mapping of layer name -> QuantizedWeight
+    layers : tuple of Layer
+        All linear layers; those that turned out unusable are in float here, with the reason.
+    invalid : mapping of language -> str
+        Languages on which the float model itself is broken, with what was seen.
+    """
+
+    weights: Mapping[str, QuantizedWeight]
+    layers: tuple[Layer, ...]
+    invalid: Mapping[str, str] = field(default_factory=dict)
+
+
+def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
+    """The solver's view of the configuration of one layer."""
+    return SolverSpec(
+        bits=weight.bits,
+        group_size=weight.group_size,
+        scheme=weight.scheme,
+        mode=settings.mode,
+        reconcile=settings.reconcile,
+        signed=settings.signed,
+        damping=settings.damping,
+        weights=settings.weights,
+        shares=settings.shares,
+    )
+
+
+def statistics_bytes(layer: Layer, n_languages: int, *, full: bool) -> int:
+    """Memory that the statistics of one layer take for all languages, in bytes."""
+    per_feature = 8 + 8 + 4 + 4 + (4 * layer.in_features if full else 0)
+    return per_feature * layer.in_features * n_languages
+
+
+def passes(layers: Sequence[Layer], n_languages: int, *, full: bool, memory: int) -> list[list[Layer]]:
+    """Layers in their order, cut where their statistics would exceed `memory` bytes; at least one a pass."""
+    cut: list[list[Layer]] = []
+    used = 0
+    for layer in layers:
+        need = statistics_bytes(layer, n_languages, full=full)
+        if not cut or used + need > memory:
+            cut.append([])
+            used = 0
+        cut[-1].append(layer)
+        used += need
+    return cut
+
+
+def quantize_layers(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Mapping[str, Sequence[torch.Tensor]] | None,
+    settings: LaaciqSpec,
+    *,
+    memory: int = 4 << 30,
+    progress: Progress | None = None,
+) -> Solution:
+    """Solve every layer that is to be quantized.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The float model; not modified.
+    layers : sequence of Layer
+        From `find_layers`.
+    batches : mapping of language -> token batches, or None
+        None = data-free, for modes "paper" and "fast".
+    settings : LaaciqSpec
+    memory : int
+        Bytes for statistics; less memory costs more passes over the calibration text.
+    progress : callable(stage, done, total), optional
+
+    Raises
+    ------
+    NumericError
+        If a layer's weights hold NaN or infinity and `settings.nan` is "error".
+    EvaluationError
+        If the float model is broken on every language.
+    SpecError
+        If mode "balanced" has no calibration text.
+    """
+    if not batches and settings.mode == "balanced":
+        raise SpecError("mode 'balanced' needs calibration text: give la_aciq.calibration.texts, or use mode 'fast'")
+    layers, usable = _leave_nonfinite_in_float(model, layers, settings)
+    full = settings.mode == "balanced"
+    weights: dict[str, QuantizedWeight] = {}
+    invalid: dict[str, str] = {}
+    for part in passes(usable, len(batches or ()), full=full, memory=memory):
+        moments: Mapping[str, Mapping[str, LanguageMoments]] = {}
+        if batches:
+            names = [layer.name for layer in part]
+            collected = collect(model, batches, names, full=full, progress=progress)
+            moments, invalid = collected.moments, {**invalid, **collected.invalid}
+            if len(invalid) == len(batches):
+                first = next(iter(invalid.items()))
+                raise EvaluationError(
+                    f"the float model gives NaN or infinity on every language, for example {first[0]}: {first[1]}. "
+                    "Check the model, or load it in float32"
+                )
+        for layer in part:
+            weights[layer.name] = _solve_layer(model, layer, moments.get(layer.name), settings)
+            if progress is not None:
+                progress("solving", len(weights), len(usable))
+    return Solution(weights=weights, layers=tuple(layers), invalid=invalid)
+
+
+def _leave_nonfinite_in_float(
+    model: nn.Module, layers: Sequence[Layer], settings: LaaciqSpec
+) -> tuple[list[Layer], list[Layer]]:
+    """All layers, and those to be solved: a layer with NaN is an error, or stays in float if that is asked for."""
+    checked = []
+    for layer in layers:
+        if layer.weight is not None:
+            try:
+                check_finite(model.get_submodule(layer.name).weight)
+            except NumericError as error:
+                if settings.nan != "keep-fp":
+                    raise NumericError(
+                        f"layer {layer.name!r}: {error}. Repair the model, or set la_aciq.nan: keep-fp to leave it in float"
+                    ) from None
+                logger.warning("layer %s stays in float: %s", layer.name, error)
+                layer = replace(layer, weight=None, reason=str(error))
+        checked.append(layer)
+    return checked, [layer for layer in checked if layer.weight is not None]
+
+
+def _solve_layer(
+    model: nn.Module, layer: Layer, moments: Mapping[str, LanguageMoments] | None, settings: LaaciqSpec
+) -> QuantizedWeight:
+    if layer.weight is None:
+        raise SpecError(f"layer {layer.name!r} is kept in float and cannot be solved")
+    spec = solver_spec(layer.weight, settings)
+    if not moments and spec.mode == "balanced":
+        logger.warning("layer %s: no calibration token reached it; it is solved without data", layer.name)
+        spec = replace(spec, mode="fast")
+    try:
+        return solve(model.get_submodule(layer.name).weight, spec, moments)
+    except LaaciqError as error:
+        raise type(error)(f"layer {layer.name!r}: {error}") from error

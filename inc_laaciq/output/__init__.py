@@ -1,0 +1,23 @@
+"""Write results so that the final path holds all of them or none.
+
+A run takes minutes to hours and can end at any moment: a full disk, Ctrl-C, a kill.  Everything is therefore written
+beside the final path, forced to the disk, and renamed into place in one step.  A lock keeps two runs from the same
+output, and what a killed run left behind is cleared by the next one.  Only the standard library is used, so that a
+wrong output path is refused before anything slow is imported.
+"""
+
+from inc_laaciq.output.checks import check_output
+from inc_laaciq.output.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from inc_laaciq.output.folder import OutputFolder, atomic_folder
+from inc_laaciq.output.names import FAILED_SUFFIX, RECORD
+
+__all__ = [
+    "FAILED_SUFFIX",
+    "RECORD",
+    "OutputFolder",
+    "atomic_folder",
+    "check_output",
+    "write_bytes_atomic",
+    "write_json_atomic",
+    "write_text_atomic",
+]

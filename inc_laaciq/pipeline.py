@@ -1,0 +1,127 @@
+"""Calibrate, solve, apply, evaluate: the whole run as plain calls, without a word to the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from inc_laaciq.calibration.collect import Progress
+from inc_laaciq.calibration.prepare import calibration_batches
+from inc_laaciq.errors import ResourceError, SpecError
+from inc_laaciq.evaluation.likelihood import sentence_losses
+from inc_laaciq.evaluation.losses import SentenceLosses
+from inc_laaciq.job import Job
+from inc_laaciq.run_report import Measured, run_report, run_results
+
+COMPARISONS = ("rtn",)
+
+
+@dataclass(kw_only=True)
+class Clock:
+    """Seconds of each stage, for the report."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run found.
+
+    Parameters
+    ----------
+    report : dict
+        Content of `laaciq.json`.
+    baseline, results : dict or None
+        Content of `baseline.json` and `results.json`; None if there is no evaluation text.
+    quantized : object
+        Neural Compressor's model, not yet packed.
+    """
+
+    report: dict[str, Any]
+    baseline: dict[str, Any] | None
+    results: dict[str, Any] | None
+    quantized: Any
+
+
+def run_quantization(
+    job: Job, *, comparisons: Sequence[str] = (), progress: Progress | None = None
+) -> Outcome:
+    """Quantize through Intel Neural Compressor, evaluate every language, and judge.
+
+    Parameters
+    ----------
+    job : Job
+        From `prepare`.
+    comparisons : sequence of str
+        Of `COMPARISONS`: Neural Compressor's own methods, on the same layers, text and bits.
+    progress : callable(stage, done, total), optional
+
+    Returns
+    -------
+    Outcome
+    """
+    from inc_laaciq.backends import inc_fit
+
+    plan = job.plan
+    if not plan.fits:
+        raise ResourceError(
+            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and {plan.available_bytes or 0 / 1e9:.1f} "
+            "are free; see `inc-laaciq plan`. Use mode 'fast', fewer languages, or a larger machine"
+        )
+    settings, clock = job.run.la_aciq, Clock()
+    loader = None
+    if job.calibration is not None:
+        loader = calibration_batches(
+            settings, job.source.tokenizer, corpus=job.calibration, progress=progress
+        )
+    with clock.stage("quantize"), inc_fit.quiet():
+        quantized = inc_fit.fit(job.source.model, job.run, loader)
+    solution = quantized.la_aciq
+    baseline = candidate = None
+    others: dict[str, dict[str, SentenceLosses]] = {}
+    if job.evaluation is not None and settings.evaluation is not None:
+        with clock.stage("evaluate"):
+            baseline = _losses(job, job.source.model, "float", progress)
+            candidate = _losses(job, quantized.model, "la_aciq", progress)
+        for method in comparisons:
+            with clock.stage(f"compare {method}"), inc_fit.quiet():
+                other = inc_fit.fit_rtn(job.source.model, solution.layers)
+                others["INC RTN"] = _losses(job, other, method, progress)
+    measured = Measured(baseline=baseline, candidate=candidate, others=others)
+    return Outcome(
+        report=run_report(job, solution, measured, loader, clock.seconds),
+        baseline=run_results(job, baseline, kind="float"),
+        results=run_results(job, candidate, kind="inc"),
+        quantized=quantized,
+    )
+
+
+def _losses(job: Job, model: Any, label: str, progress: Progress | None) -> dict[str, SentenceLosses]:
+    spec = job.run.la_aciq.evaluation
+    if spec is None or job.evaluation is None:
+        raise SpecError("no evaluation text")
+
+    def labelled(stage: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"evaluating {label}", done, total)
+
+    return sentence_losses(
+        model,
+        job.source.tokenizer,
+        job.evaluation,
+        tokens_per_language=spec.tokens_per_language,
+        seed=spec.seed,
+        progress=labelled,
+    )

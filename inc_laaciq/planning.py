@@ -1,0 +1,127 @@
+"""What a run would do, before it does it: layers, memory, disk and time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inc_laaciq.calibration.layers import Layer
+from inc_laaciq.layerwise import passes, statistics_bytes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Seconds per million weights on one core of a 2023 Xeon, from benchmarks/results/solver.json; rough on purpose.
+_SOLVE_SECONDS = {"paper": 0.1, "fast": 0.2, "balanced": 1.0}
+# Share of the memory that is free which statistics may take.
+_SHARE = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An estimate of a run.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+    n_languages : int
+    calibration_passes : int
+        Times that the calibration text goes through the model.
+    memory_bytes : int
+        Peak: the float model, its quantized copy, statistics and the solver's matrices.
+    available_bytes : int or None
+        Memory that is free now, as far as the system tells.
+    disk_bytes : int
+        What the output folder will take.
+    solve_seconds : float
+        On one core; calibration and evaluation come on top.
+    """
+
+    layers: tuple[Layer, ...]
+    n_languages: int
+    calibration_passes: int
+    memory_bytes: int
+    available_bytes: int | None
+    disk_bytes: int
+    solve_seconds: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the estimate is within the memory that is free; True where that is unknown."""
+        return self.available_bytes is None or self.memory_bytes <= self.available_bytes
+
+
+def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str) -> Plan:
+    """Estimate a run from its layers and the size of the float model in bytes."""
+    solved = [layer for layer in layers if layer.weight is not None]
+    full = mode == "balanced"
+    budget = statistics_memory()
+    parts = passes(solved, n_languages, full=full, memory=budget) if n_languages else []
+    statistics = max(
+        (sum(statistics_bytes(layer, n_languages, full=full) for layer in part) for part in parts), default=0
+    )
+    widest = max((layer.in_features for layer in solved), default=0)
+    largest = max((layer.n_weights for layer in solved), default=0)
+    matrices = 4 * (4 * widest * widest if full else 0) + 6 * 4 * largest
+    packed = sum(layer.n_weights * _bits(layer) / 8 for layer in solved)
+    codes = sum(layer.n_weights + 2 * layer.n_weights / _group(layer) for layer in solved)
+    rest = model_bytes - 4 * sum(layer.n_weights for layer in solved)
+    return Plan(
+        layers=tuple(layers),
+        n_languages=n_languages,
+        calibration_passes=len(parts),
+        memory_bytes=int(3 * model_bytes + statistics + matrices),
+        available_bytes=available_memory(),
+        disk_bytes=int(model_bytes + packed + rest + codes),
+        solve_seconds=_SOLVE_SECONDS[mode] * sum(layer.n_weights for layer in solved) / 1e6,
+    )
+
+
+def _group(layer: Layer) -> int:
+    size = layer.weight.group_size if layer.weight is not None else -1
+    return layer.in_features if size == -1 else size
+
+
+def _bits(layer: Layer) -> float:
+    """Bits per packed weight, its share of the group's fp16 scale included."""
+    return (layer.weight.bits if layer.weight is not None else 32) + 16 / _group(layer)
+
+
+def module_bytes(module: nn.Module) -> int:
+    """Bytes of a module's parameters and buffers, shared ones once."""
+    tensors = {tensor.data_ptr(): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def statistics_memory() -> int:
+    """Bytes that statistics may take: a share of what is free, 4 GiB where that is unknown."""
+    available = available_memory()
+    return 4 << 30 if available is None else int(_SHARE * available)
+
+
+def available_memory() -> int | None:
+    """Free memory in bytes, within the limit of the control group; None where neither can be read."""
+    limits = [value for value in (_system_memory(), _group_memory()) if value is not None]
+    return min(limits) if limits else None
+
+
+def _system_memory() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def _group_memory() -> int | None:
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
+        return None if limit == "max" else max(0, int(limit) - int(used))
+    except (OSError, ValueError):
+        return None

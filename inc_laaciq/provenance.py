@@ -1,0 +1,33 @@
+"""Where a result comes from: versions, threads, time.  Everything that may differ between equal runs is `meta.time`."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from typing import Any
+
+_PACKAGES = ("inc-laaciq", "neural-compressor", "torch", "transformers", "numpy", "safetensors")
+
+
+def meta(**more: Any) -> dict[str, Any]:
+    """Time, versions and thread count, for a result file."""
+    import torch
+
+    return {
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **versions()},
+        "threads": torch.get_num_threads(),
+        **more,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a result; absent ones are left out."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,273 @@
+"""One static activation range from the statistics of every language.
+
+A static range is shared by all languages, as a weight's scale is.  Each language gets its own threshold, from the
+kurtosis of its activations about their mean, and the thresholds are reconciled into one range.  Clipping is around the
+mean: to shrink minimum and maximum by one factor would cut into the bulk of a one-sided distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from inc_laaciq.errors import NumericError, SpecError
+from inc_laaciq.quant.aciq import optimal_alpha_generalized
+from inc_laaciq.quant.grid import Scheme
+
+RangeReconcile = Literal["max", "mean", "pooled"]
+
+SINGLE_PRECISION = 2.0**-24
+
+# A kurtosis with a larger relative error than this counts as unknown: at 0.1 it moves alpha by 3 % at most.
+_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationMoments:
+    """Sums and extrema of the activations of one language at one place in the model.
+
+    Parameters
+    ----------
+    n : int
+        Values seen.
+    s1, s2, s3, s4 : float
+        Sums of x, x**2, x**3, x**4.
+    minimum, maximum : float
+        Extrema.
+    precision : float
+        Relative rounding error of the sums.  Central moments are differences of these sums, so this decides how far
+        the mean may lie from zero, in standard deviations, before the kurtosis counts as unknown: about 20 for sums
+        over single-precision products, the default; 1800 for double precision.  Little is lost: so far from zero,
+        a range that must include zero gains next to nothing from clipping.
+    """
+
+    n: int
+    s1: float
+    s2: float
+    s3: float
+    s4: float
+    minimum: float
+    maximum: float
+    precision: float = SINGLE_PRECISION
+
+    @classmethod
+    def of(cls, x: ArrayLike) -> ActivationMoments:
+        """Moments of an array of any shape, summed in float64.
+
+        Raises
+        ------
+        SpecError
+            If `x` is empty.
+        NumericError
+            If `x` holds NaN or infinity.
+        """
+        values = np.asarray(x, dtype=np.float64).ravel()
+        if not values.size:
+            raise SpecError("Statistics of activations need at least one value, got none.")
+        if not np.isfinite(values).all():
+            raise NumericError(f"{int((~np.isfinite(values)).sum())} of {values.size} activations are NaN or infinite.")
+        sums = [float(np.sum(values**order)) for order in (1, 2, 3, 4)]
+        return cls(
+            n=values.size,
+            s1=sums[0],
+            s2=sums[1],
+            s3=sums[2],
+            s4=sums[3],
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+            precision=2.0**-50,
+        )
+
+    def __add__(self, other: ActivationMoments) -> ActivationMoments:
+        """Moments of both sets of values together."""
+        return ActivationMoments(
+            n=self.n + other.n,
+            s1=self.s1 + other.s1,
+            s2=self.s2 + other.s2,
+            s3=self.s3 + other.s3,
+            s4=self.s4 + other.s4,
+            minimum=min(self.minimum, other.minimum),
+            maximum=max(self.maximum, other.maximum),
+            precision=max(self.precision, other.precision),
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean value."""
+        return self.s1 / self.n
+
+    def spread_and_kurtosis(self, centre: float) -> tuple[float, float]:
+        """Root mean square and excess kurtosis about `centre`.
+
+        Returns
+        -------
+        sigma : float
+            NaN where the sums cannot tell it from zero.
+        kurtosis : float
+            NaN where undefined (fewer than 4 values, or no spread) or lost to rounding (see `precision`).
+
+        Notes
+        -----
+        The differences between the sums are taken exactly, in rational numbers, so nothing is lost beyond what the
+        sums themselves had lost.
+        """
+        n, c = self.n, Fraction(centre)
+        s1, s2, s3, s4 = (Fraction(total) for total in (self.s1, self.s2, self.s3, self.s4))
+        second = float((s2 - 2 * c * s1 + n * c**2) / n)
+        fourth = float((s4 - 4 * c * s3 + 6 * c**2 * s2 - 4 * c**3 * s1 + n * c**4) / n)
+        lost = self.precision * (self.s4 + abs(4 * centre * self.s3) + 6 * centre**2 * self.s2) / n
+        if second <= self.precision * self.s2 / n:
+            return math.nan, math.nan
+        is_known = n >= 4 and 0 < second**2 <= fourth and lost <= _TOLERANCE * second**2
+        return math.sqrt(second), fourth / second**2 - 3.0 if is_known else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A static range.
+
+    Parameters
+    ----------
+    minimum, maximum : float
+        minimum <= 0 <= maximum.
+    alpha : mapping of language to float
+        Distance from the mean ("sym": from zero) at which each language would be clipped if it were alone.
+    unclipped : tuple of str
+        Languages whose kurtosis is undefined; they count with their minimum and maximum.
+    """
+
+    minimum: float
+    maximum: float
+    alpha: Mapping[str, float]
+    unclipped: tuple[str, ...] = ()
+
+
+def static_range(
+    moments: Mapping[str, ActivationMoments],
+    bits: int,
+    *,
+    scheme: Scheme = "asym",
+    reconcile: RangeReconcile = "max",
+    weights: Mapping[str, float] | None = None,
+) -> Range:
+    """Range that serves all languages.
+
+    Parameters
+    ----------
+    moments : mapping of language to ActivationMoments
+        At least one language.
+    bits : int
+        2 to 8.
+    scheme : {"asym", "sym"}
+        "asym" clips around each language's mean; "sym" around zero, and the range is symmetric.
+    reconcile : {"max", "mean", "pooled"}
+        "max": the union of the languages' ranges, so that none is clipped harder than it would be alone.
+        "mean": the weighted mean of their ends.  "pooled": one range from all values together.
+    weights : mapping of language to float, optional
+        For "mean": >= 0, 1 for languages left out.  A language of weight 0 has no say under any rule.
+
+    Returns
+    -------
+    Range: "asym" within the extrema of the values and zero, "sym" as far on either side as the larger of them.
+
+    Raises
+    ------
+    SpecError
+        If `moments` is empty, every weight is zero, a weight is negative or names no language, or a choice is unknown.
+    NumericError
+        If a language's statistics hold NaN or infinity; the message names it.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> range_ = static_range({"en": ActivationMoments.of(rng.normal(0.5, 1.0, 10_000))}, bits=4)
+    >>> round(range_.minimum, 1), round(range_.maximum, 1)
+    (-2.0, 3.0)
+    """
+    if scheme not in get_args(Scheme):
+        raise SpecError(f"scheme={scheme!r} is not known. Use one of {', '.join(get_args(Scheme))}.")
+    if reconcile not in get_args(RangeReconcile):
+        raise SpecError(f"reconcile={reconcile!r} is not known. Use one of {', '.join(get_args(RangeReconcile))}.")
+    shares = _shares(moments, weights or {})
+    for language in shares:
+        _check_moments(language, moments[language])
+    alone = {language: _range_alone(moments[language], bits, scheme) for language in shares}
+    if reconcile == "pooled":
+        ends = {"": _range_alone(reduce(ActivationMoments.__add__, (moments[name] for name in shares)), bits, scheme)}
+    else:
+        ends = alone
+    if reconcile == "mean":
+        minimum = sum(shares[name] * one.minimum for name, one in ends.items())
+        maximum = sum(shares[name] * one.maximum for name, one in ends.items())
+    else:
+        minimum = min(one.minimum for one in ends.values())
+        maximum = max(one.maximum for one in ends.values())
+    return Range(
+        minimum=min(minimum, 0.0),
+        maximum=max(maximum, 0.0),
+        alpha={name: one.alpha for name, one in alone.items()},
+        unclipped=tuple(name for name, one in alone.items() if not one.is_clipped),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RangeAlone:
+    minimum: float
+    maximum: float
+    alpha: float
+    is_clipped: bool
+
+
+def _range_alone(moments: ActivationMoments, bits: int, scheme: Scheme) -> _RangeAlone:
+    """Range of one language: around its mean, or around zero for "sym", and never beyond its extrema."""
+    centre = moments.mean if scheme == "asym" else 0.0
+    reach = max(moments.maximum - centre, centre - moments.minimum)
+    sigma, kurtosis = moments.spread_and_kurtosis(centre)
+    is_known = not math.isnan(kurtosis)
+    alpha = reach
+    if is_known:
+        layout: Literal["asym", "narrow"] = "asym" if scheme == "asym" else "narrow"
+        alpha = min(reach, float(optimal_alpha_generalized(sigma, kurtosis, bits, layout=layout)))
+    if scheme == "sym":
+        return _RangeAlone(minimum=-alpha, maximum=alpha, alpha=alpha, is_clipped=is_known)
+    return _RangeAlone(
+        minimum=max(moments.minimum, centre - alpha),
+        maximum=min(moments.maximum, centre + alpha),
+        alpha=alpha,
+        is_clipped=is_known,
+    )
+
+
+def _check_moments(language: str, moments: ActivationMoments) -> None:
+    if moments.n < 1:
+        raise SpecError(f"The statistics of language {language!r} hold no values. Give it text, or leave it out.")
+    numbers = (moments.s1, moments.s2, moments.s3, moments.s4, moments.minimum, moments.maximum)
+    if not all(math.isfinite(number) for number in numbers):
+        raise NumericError(
+            f"The activation statistics of language {language!r} hold NaN or infinity: the model itself fails on it, "
+            f"before anything is quantized. Leave the language out, or repair the model."
+        )
+
+
+def _shares(moments: Mapping[str, ActivationMoments], weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights that sum to 1, of the languages that have a say."""
+    if not moments:
+        raise SpecError("A static range needs the statistics of at least one language, got none.")
+    unknown = sorted(set(weights) - set(moments))
+    if unknown:
+        raise SpecError(f"weights name {', '.join(unknown)}, but there are statistics only for {', '.join(moments)}.")
+    given = {language: float(weights.get(language, 1.0)) for language in moments}
+    wrong = {language: weight for language, weight in given.items() if not 0 <= weight < math.inf}
+    if wrong:
+        raise SpecError(f"weights must be numbers >= 0, got {wrong}.")
+    total = sum(given.values())
+    if total == 0:
+        raise SpecError("weights are zero for every language. Give at least one language a weight above 0.")
+    return {language: weight / total for language, weight in given.items() if weight > 0}

@@ -1,0 +1,151 @@
+"""Per-language statistics of one layer's input, kept as sums and extrema so that they merge exactly.
+
+Statistics of two batches, shards, machines or runs add up to those of the whole; a language that is
+added later costs only its own tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+
+from inc_laaciq.errors import NumericError, SpecError
+from inc_laaciq.quant.activation import ActivationMoments
+
+# Above this magnitude the fourth power leaves float32, so the sums are taken in float64 throughout.
+_LARGE = 1e8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageMoments:
+    """Sums over the tokens of one language, for the input of one layer.
+
+    Parameters
+    ----------
+    n : int
+        Tokens seen; >= 1.
+    total : tensor, shape (in_features,), float64
+        Sum of x.
+    squares : tensor, shape (in_features,), float64
+        Sum of x squared: the diagonal of the second moment, times `n`.
+    cross : tensor, shape (in_features, in_features), float32, or None
+        Sum of x x^T; None where only the diagonal was asked for.
+    minimum, maximum : tensor, shape (in_features,), float32
+        Extrema of each feature.
+    cubes, fourths : float
+        Sums of x**3 and x**4 over tokens and features.
+    """
+
+    n: int
+    total: torch.Tensor
+    squares: torch.Tensor
+    minimum: torch.Tensor
+    maximum: torch.Tensor
+    cubes: float
+    fourths: float
+    cross: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, x: torch.Tensor, *, full: bool = False) -> LanguageMoments:
+        """Statistics of a batch.
+
+        Parameters
+        ----------
+        x : tensor, shape (..., in_features)
+            Inputs of the layer, any floating dtype; half precision is widened before it is summed.
+        full : bool
+            Also keep the full second moment (for error compensation).
+
+        Raises
+        ------
+        SpecError
+            If `x` holds no token.
+        NumericError
+            If `x` holds NaN or infinity.
+        """
+        x = x.detach().reshape(-1, x.shape[-1]).float()
+        if not len(x):
+            raise SpecError("statistics of a batch need at least one token, got none")
+        minimum, maximum = torch.aminmax(x, dim=0)
+        largest = float(torch.maximum(maximum.max(), -minimum.min()))
+        if not largest < float("inf"):  # also true for NaN
+            bad = int((~torch.isfinite(x)).any(dim=1).sum())
+            raise NumericError(f"{bad} of {len(x)} tokens have NaN or infinite activations")
+        wide = x.double() if largest > _LARGE else x
+        squared = wide * wide
+        return cls(
+            n=len(x),
+            total=wide.sum(0).double(),
+            squares=squared.sum(0).double(),
+            minimum=minimum,
+            maximum=maximum,
+            cubes=float((squared * wide).sum(0).double().sum()),
+            fourths=float(squared.square_().sum(0).double().sum()),
+            cross=x.T @ x if full else None,
+        )
+
+    def __add__(self, other: LanguageMoments) -> LanguageMoments:
+        """Statistics of both token sets together; the full second moment survives only if both have it."""
+        if self.total.shape != other.total.shape:
+            raise SpecError(
+                f"cannot merge statistics of {len(self.total)} features with statistics of {len(other.total)}: "
+                "they belong to different layers"
+            )
+        cross = self.cross + other.cross if self.cross is not None and other.cross is not None else None
+        return LanguageMoments(
+            n=self.n + other.n,
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            minimum=torch.minimum(self.minimum, other.minimum),
+            maximum=torch.maximum(self.maximum, other.maximum),
+            cubes=self.cubes + other.cubes,
+            fourths=self.fourths + other.fourths,
+            cross=cross,
+        )
+
+    @property
+    def in_features(self) -> int:
+        """Features of the layer's input."""
+        return len(self.total)
+
+    @property
+    def diagonal(self) -> torch.Tensor:
+        """Mean of x squared for each feature, shape (in_features,), float32."""
+        return (self.squares / self.n).float()
+
+    @property
+    def second_moment(self) -> torch.Tensor:
+        """Mean of x x^T, shape (in_features, in_features), float32.
+
+        Raises
+        ------
+        SpecError
+            If only the diagonal was collected.
+        """
+        if self.cross is None:
+            raise SpecError("the full second moment was not collected; collect with full=True")
+        return self.cross / self.n
+
+    @property
+    def activation(self) -> ActivationMoments:
+        """The same statistics over all features together, for a per-tensor activation range."""
+        return ActivationMoments(
+            n=self.n * self.in_features,
+            s1=float(self.total.sum()),
+            s2=float(self.squares.sum()),
+            s3=self.cubes,
+            s4=self.fourths,
+            minimum=float(self.minimum.min()),
+            maximum=float(self.maximum.max()),
+        )
+
+
+def merge(parts: Iterable[LanguageMoments]) -> LanguageMoments:
+    """Statistics of all parts together; at least one part is needed."""
+    items = list(parts)
+    if not items:
+        raise SpecError("nothing to merge: no statistics were given")
+    return reduce(LanguageMoments.__add__, items)

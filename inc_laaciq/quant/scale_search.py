@@ -1,0 +1,169 @@
+"""The scale of every group: absmax, ACIQ's closed form, or a short search, never worse than absmax.
+
+In small groups the closed form is weak (a group of 64 has no distribution to speak of), so a short search
+over clipping ratios takes its place; per channel the closed form is nearly as good and far cheaper.
+Rows are processed in blocks that stay in the processor's cache: the work is bound by memory otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from inc_laaciq.quant.aciq import alpha_from_kurtosis, seed_alpha
+from inc_laaciq.quant.grid import Grid, absmax_parameters, round_scale, scale_from_alpha
+
+# Elements of a block: 256 kB of float32, so that a block and its temporaries fit a core's L2 cache.
+_BLOCK = 1 << 16
+_COARSE = tuple(1.0 - 0.1 * step for step in range(8))
+_FINE = (0.05, 0.025)
+
+Parameters = tuple[torch.Tensor, torch.Tensor | None]
+Rule = Callable[[torch.Tensor, torch.Tensor | None], Parameters]
+
+
+def rounding_error(
+    groups: torch.Tensor, parameters: Parameters, grid: Grid, importance: torch.Tensor | None
+) -> torch.Tensor:
+    """Weighted squared rounding error of every group.
+
+    Parameters
+    ----------
+    groups : tensor, shape (rows, n_groups, group_size)
+    parameters : scale and zero point, each of shape (rows, n_groups, 1)
+    importance : tensor, shape (n_groups, group_size), or None for equal importance
+
+    Returns
+    -------
+    tensor, shape (rows, n_groups, 1)
+    """
+    scale, zero_point = parameters
+    error = torch.div(groups, scale).round_()
+    if zero_point is None:
+        error.clamp_(grid.qmin, grid.qmax)
+    else:
+        error.add_(zero_point).clamp_(grid.qmin, grid.qmax).sub_(zero_point)
+    error.mul_(scale).sub_(groups).square_()
+    if importance is not None:
+        error.mul_(importance)
+    return error.sum(-1, keepdim=True)
+
+
+def better(
+    groups: torch.Tensor, first: Parameters, second: Parameters, grid: Grid, importance: torch.Tensor | None
+) -> Parameters:
+    """For every group, whichever parameters round it with less error; ties keep `first`."""
+    wins = rounding_error(groups, second, grid, importance) < rounding_error(groups, first, grid, importance)
+    return _select(wins, second, first)
+
+
+def _select(condition: torch.Tensor, yes: Parameters, no: Parameters) -> Parameters:
+    scale = torch.where(condition, yes[0], no[0])
+    if yes[1] is None or no[1] is None:
+        return scale, None
+    return scale, torch.where(condition, yes[1], no[1])
+
+
+def closed_form(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None) -> Parameters:
+    """ACIQ's threshold from the kurtosis of each group, or absmax where that rounds better.
+
+    With `importance` the moments are weighted, so the distribution is the one that the languages see.
+    """
+    alpha = _alpha(groups, importance, lambda sigma, kurtosis: alpha_from_kurtosis(sigma, kurtosis, grid.bits))
+    return better(groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance)
+
+
+def paper_formula(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None) -> Parameters:
+    """alpha = sigma (2.5 + 0.3 ln(1 + kurtosis)), with the same guard as every other rule."""
+    alpha = _alpha(groups, importance, lambda sigma, kurtosis: seed_alpha(sigma, kurtosis, grid.bits))
+    return better(groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance)
+
+
+def _alpha(
+    groups: torch.Tensor,
+    importance: torch.Tensor | None,
+    formula: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Threshold of every group around zero, shape (rows, n_groups, 1); at most absmax."""
+    squares = groups.square()
+    absmax = groups.abs().amax(-1, keepdim=True)
+    if importance is None:
+        second = squares.mean(-1, keepdim=True)
+        fourth = squares.square_().mean(-1, keepdim=True)
+    else:
+        share = importance / importance.sum(-1, keepdim=True).clamp_min(torch.finfo(importance.dtype).tiny)
+        second = (squares * share).sum(-1, keepdim=True)
+        fourth = (squares.square_() * share).sum(-1, keepdim=True)
+    kurtosis = fourth / second.square().clamp_min(torch.finfo(second.dtype).tiny) - 3.0
+    alpha = formula(second.sqrt(), kurtosis)
+    return torch.where(torch.isfinite(alpha) & (alpha > 0), torch.minimum(alpha, absmax), absmax)
+
+
+def _from_alpha(groups: torch.Tensor, alpha: torch.Tensor, grid: Grid) -> Parameters:
+    if grid.scheme == "sym":
+        return round_scale(scale_from_alpha(alpha, grid)), None
+    return absmax_parameters(torch.maximum(torch.minimum(groups, alpha), -alpha), grid, rounded=True)
+
+
+def search(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, *, signed: bool = False) -> Parameters:
+    """Clipping ratio with least weighted error, for every group; absmax is among the candidates.
+
+    A coarse pass over ratios 1.0 to 0.3, then two refinements around each group's best.  With `signed`, a
+    symmetric scale may be negative, which hands the grid's extra level to the positive side.
+    """
+    absmax = absmax_parameters(groups, grid, rounded=True)
+    best, least = absmax, rounding_error(groups, absmax, grid, importance)
+    ratio = torch.ones_like(least)
+
+    def consider(candidate: Parameters, candidate_ratio: torch.Tensor | float) -> None:
+        nonlocal best, least, ratio
+        error = rounding_error(groups, candidate, grid, importance)
+        wins = error < least
+        best = _select(wins, candidate, best)
+        least = torch.where(wins, error, least)
+        ratio = torch.where(wins, candidate_ratio, ratio)
+
+    for coarse in _COARSE:
+        shrunk = _shrink(absmax, coarse, groups, grid)
+        if coarse != 1.0:
+            consider(shrunk, coarse)
+        if signed and grid.scheme == "sym":
+            consider((-shrunk[0], None), coarse)
+    for step in _FINE:
+        sign = best[0].sign()
+        centre = ratio
+        for near in (centre - step, centre + step):
+            scale, zero_point = _shrink(absmax, near, groups, grid)
+            consider((scale * sign, zero_point), near)
+    if best[1] is not None:  # clip one end only: the same step, moved by one level
+        centre_zero = best[1]
+        for shift in (-1, 1):
+            consider((best[0], (centre_zero + shift).clamp(grid.qmin, grid.qmax)), ratio)
+    return best
+
+
+def _shrink(absmax: Parameters, ratio: torch.Tensor | float, groups: torch.Tensor, grid: Grid) -> Parameters:
+    """Parameters of the range of absmax times `ratio`; the zero point stays, so both ends shrink alike."""
+    return round_scale(absmax[0] * ratio), absmax[1]
+
+
+def solve_groups(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, rule: Rule) -> Parameters:
+    """Apply a rule to all rows, a cache-sized block at a time.
+
+    Parameters
+    ----------
+    groups : tensor, shape (out_features, n_groups, group_size)
+    rule : callable
+        Takes a block of rows and the importance; returns scale and zero point of shape (rows, n_groups, 1).
+
+    Returns
+    -------
+    scale, zero_point
+        Each of shape (out_features, n_groups).
+    """
+    rows = max(1, _BLOCK // (groups.shape[1] * groups.shape[2]))
+    parts = [rule(block, importance) for block in groups.split(rows)]
+    scale = torch.cat([part[0] for part in parts]).squeeze(-1)
+    zero_points = [part[1] for part in parts if part[1] is not None]
+    return scale, torch.cat(zero_points).squeeze(-1) if zero_points else None

@@ -1,0 +1,251 @@
+"""From a float weight and per-language statistics to codes: the one entry point of the mathematics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import torch
+
+from inc_laaciq.errors import NumericError, SpecError
+from inc_laaciq.quant.gptq import compensate
+from inc_laaciq.quant.grid import Grid, absmax_parameters, dequantize, quantize, to_groups
+from inc_laaciq.quant.moments import LanguageMoments
+from inc_laaciq.quant.objective import LayerObjective
+from inc_laaciq.quant.reconcile import RECONCILE, reconcile_languages, risk
+from inc_laaciq.quant.scale_search import Rule, closed_form, paper_formula, search, solve_groups
+
+Mode = Literal["paper", "fast", "balanced"]
+MODES: tuple[Mode, ...] = ("paper", "fast", "balanced")
+PAPER_BITS = (3, 4, 5)
+
+# From this many weights a group has a distribution to speak of, and the closed form is as good as a search.
+_CLOSED_FORM_GROUP = 512
+_ROUNDS = {"paper": 8, "fast": 8, "balanced": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverSpec:
+    """What to solve and for whom.
+
+    Parameters
+    ----------
+    bits : int
+        2 to 8.
+    group_size : int
+        Weights per scale along the input axis; -1 = one scale per output channel.
+    scheme : {"sym", "asym"}
+    mode : {"paper", "fast", "balanced"}
+        "paper": the literal formula alpha = sigma (2.5 + 0.3 ln(1 + kurtosis)), for comparison, 3 to 5 bits.
+        "fast": closed form per channel without statistics, short search otherwise.
+        "balanced": error compensation with the search inside; needs full second moments.
+    reconcile : {"mean", "natural", "minimax", "cvar"}
+    signed : bool
+        A symmetric scale may be negative, which hands the grid's extra level to the side that needs it.
+    damping : float
+        Share of the mean diagonal added to the second moment before it is inverted, in (0, 1).
+    weights : mapping of language -> float
+        Emphasis; 1 where a language is not named.
+    shares : mapping of language -> float, or None
+        Training shares for `natural`; None = the numbers of calibration tokens.
+    """
+
+    bits: int = 4
+    group_size: int = 64
+    scheme: Literal["sym", "asym"] = "sym"
+    mode: Mode = "balanced"
+    reconcile: str = "mean"
+    signed: bool = True
+    damping: float = 0.01
+    weights: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        Grid(bits=self.bits, scheme=self.scheme)
+        if self.mode not in MODES:
+            raise SpecError(f"mode={self.mode!r} is unknown; it is one of {', '.join(MODES)}")
+        if self.reconcile not in RECONCILE:
+            raise SpecError(f"reconcile={self.reconcile!r} is unknown; it is one of {', '.join(RECONCILE)}")
+        if not 0 < self.damping < 1:
+            raise SpecError(f"damping={self.damping} is outside (0, 1); 0.01 is usual")
+        if self.mode == "paper" and self.bits not in PAPER_BITS:
+            raise SpecError(
+                f"mode 'paper' at {self.bits} bits: its formula fits 4 bits only; its squared error is 1.1 to 1.3 times "
+                "the optimum at 3 bits, 3 to 6 times at 6, 27 to 54 times at 8. Use mode 'fast' or 'balanced', or 3 to 5 bits"
+            )
+
+    @property
+    def grid(self) -> Grid:
+        """The integer grid of the codes."""
+        return Grid(bits=self.bits, scheme=self.scheme)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeight:
+    """Codes on a grid: x ~ scale * (code - zero_point).
+
+    Parameters
+    ----------
+    codes : tensor, shape (out_features, in_features), int8 (sym) or uint8 (asym)
+    scale : tensor, shape (out_features, n_groups), float32 holding fp16 values, in weight units
+    zero_point : tensor, shape (out_features, n_groups), uint8, or None for sym
+    grid : Grid
+    group_size : int
+        As asked for; -1 = per channel.
+    errors : mapping of language -> float
+        Relative output error for each language, dimensionless; empty without statistics.
+    """
+
+    codes: torch.Tensor
+    scale: torch.Tensor
+    zero_point: torch.Tensor | None
+    grid: Grid
+    group_size: int
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+    def dequantize(self) -> torch.Tensor:
+        """The weight that the codes stand for, shape (out_features, in_features), float32."""
+        return _dequantize(self.codes, self.scale, self.zero_point)
+
+
+def _dequantize(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None) -> torch.Tensor:
+    groups = codes.reshape(*scale.shape, -1)
+    return dequantize(groups, scale[..., None], None if zero_point is None else zero_point[..., None]).reshape(
+        codes.shape
+    )
+
+
+def check_finite(weight: torch.Tensor) -> None:
+    """Raise NumericError, with counts, if the weight holds NaN or infinity."""
+    if not bool(torch.isfinite(weight).all()):
+        nan, inf = int(torch.isnan(weight).sum()), int(torch.isinf(weight).sum())
+        raise NumericError(f"{nan} NaN and {inf} infinite values among {weight.numel()} weights")
+
+
+def solve(
+    weight: torch.Tensor, spec: SolverSpec, moments: Mapping[str, LanguageMoments] | None = None
+) -> QuantizedWeight:
+    """Quantize one weight so that its error answers to every language.
+
+    Parameters
+    ----------
+    weight : tensor, shape (out_features, in_features), any floating dtype; not modified
+    spec : SolverSpec
+    moments : mapping of language -> LanguageMoments, or None
+        Statistics of this layer's input.  None = data-free, for modes "paper" and "fast".
+
+    Returns
+    -------
+    QuantizedWeight
+        Never worse than absmax rounding on the objective: the reconciled output error with statistics, the
+        squared error without.
+
+    Raises
+    ------
+    SpecError
+        If the group size does not divide in_features, or "balanced" has no full second moments.
+    NumericError
+        If the weight holds NaN or infinity.
+    """
+    check_finite(weight)
+    weight = weight.detach().float()
+    groups = to_groups(weight, spec.group_size)
+    if not moments:
+        if spec.mode == "balanced":
+            raise SpecError("mode 'balanced' needs calibration text; give la_aciq.calibration.texts, or use mode 'fast'")
+        return _pack(spec, *_round(groups, spec, solve_groups(groups, spec.grid, None, _rule(spec, groups, None))))
+    objective = _objective(weight, spec, moments)
+    if spec.mode == "balanced" and not objective.is_full:
+        raise SpecError("mode 'balanced' needs full second moments of every language; collect with full=True")
+
+    def attempt(mixture: torch.Tensor) -> tuple[_Rounded, torch.Tensor]:
+        importance = objective.diagonal(mixture).reshape(groups.shape[1:])
+        rounded = _round(groups, spec, solve_groups(groups, spec.grid, importance, _rule(spec, groups, importance)))
+        if spec.mode == "balanced":
+            hessian = objective.hessian(mixture)
+            compensated = compensate(
+                weight, hessian, spec.grid, groups.shape[2], signed=spec.signed, damping=spec.damping
+            )
+            rounded = _row_wise_best(weight, hessian, [compensated, rounded, _absmax(groups, spec)])
+        return rounded, objective.errors(_dequantize(*rounded) - weight)
+
+    best, errors = reconcile_languages(attempt, len(objective.languages), spec.reconcile, _ROUNDS[spec.mode])
+    absmax = _absmax(groups, spec)
+    absmax_errors = objective.errors(_dequantize(*absmax) - weight)
+    if risk(absmax_errors, spec.reconcile) < risk(errors, spec.reconcile):
+        best, errors = absmax, absmax_errors
+    return _pack(spec, *best, errors=dict(zip(objective.languages, errors.tolist(), strict=True)))
+
+
+_Rounded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def _objective(weight: torch.Tensor, spec: SolverSpec, moments: Mapping[str, LanguageMoments]) -> LayerObjective:
+    shares = None
+    if spec.reconcile == "natural":
+        shares = spec.shares or {tag: float(m.n) for tag, m in moments.items()}
+        if missing := [tag for tag in moments if tag not in shares]:
+            raise SpecError(f"reconcile 'natural' has no training share for {', '.join(missing)}; add them to shares")
+    return LayerObjective(weight, moments, weights=spec.weights, shares=shares)
+
+
+def _rule(spec: SolverSpec, groups: torch.Tensor, importance: torch.Tensor | None) -> Rule:
+    """How a group's scale is found, by mode, statistics and group length."""
+    if spec.mode == "paper":
+        return lambda block, weights: paper_formula(block, spec.grid, weights)
+    if importance is None and groups.shape[2] >= _CLOSED_FORM_GROUP:
+        return lambda block, weights: closed_form(block, spec.grid, weights)
+    return partial(_search_rule, spec.grid, spec.signed)
+
+
+def _search_rule(
+    grid: Grid, signed: bool, block: torch.Tensor, importance: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return search(block, grid, importance, signed=signed)
+
+
+def _round(groups: torch.Tensor, spec: SolverSpec, parameters: tuple[torch.Tensor, torch.Tensor | None]) -> _Rounded:
+    scale, zero_point = parameters
+    codes = quantize(groups, scale[..., None], None if zero_point is None else zero_point[..., None], spec.grid)
+    return codes.reshape(len(groups), -1), scale, zero_point
+
+
+def _absmax(groups: torch.Tensor, spec: SolverSpec) -> _Rounded:
+    scale, zero_point = absmax_parameters(groups, spec.grid, rounded=True)
+    return _round(groups, spec, (scale.squeeze(-1), None if zero_point is None else zero_point.squeeze(-1)))
+
+
+def _row_wise_best(weight: torch.Tensor, hessian: torch.Tensor, candidates: list[_Rounded]) -> _Rounded:
+    """For every output channel, the candidate with the least output error: channels do not interact."""
+    costs = []
+    for candidate in candidates:
+        error = _dequantize(*candidate) - weight
+        costs.append((error @ hessian).mul_(error).sum(1))
+    choice = torch.stack(costs).argmin(0)
+    codes, scale, zero_point = (None if part is None else part.clone() for part in candidates[0])
+    for index, candidate in enumerate(candidates[1:], start=1):
+        rows = choice == index
+        codes[rows] = candidate[0][rows].to(codes.dtype)
+        scale[rows] = candidate[1][rows]
+        if zero_point is not None and candidate[2] is not None:
+            zero_point[rows] = candidate[2][rows].to(zero_point.dtype)
+    return codes, scale, zero_point
+
+
+def _pack(
+    spec: SolverSpec,
+    codes: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor | None,
+    errors: Mapping[str, float] | None = None,
+) -> QuantizedWeight:
+    return QuantizedWeight(
+        codes=codes.to(spec.grid.code_dtype),
+        scale=scale.float(),
+        zero_point=None if zero_point is None else zero_point.to(torch.uint8),
+        grid=spec.grid,
+        group_size=spec.group_size,
+        errors=errors or {},
+    )

@@ -1,0 +1,146 @@
+"""The content of `laaciq.json`, `baseline.json` and `results.json`, from what a run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inc_laaciq.calibration.layers import Layer
+from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.text import Corpus
+from inc_laaciq.config import TextSpec
+from inc_laaciq.evaluation.compare import overview, ratios
+from inc_laaciq.evaluation.degradation import Degradation, degradation
+from inc_laaciq.evaluation.gate import judge
+from inc_laaciq.evaluation.losses import SentenceLosses
+from inc_laaciq.evaluation.results import results_dict
+from inc_laaciq.job import Job
+from inc_laaciq.languages import name, script
+from inc_laaciq.layerwise import Solution
+from inc_laaciq.provenance import meta
+
+SCHEMA = "inc-laaciq/run/1"
+
+Losses = Mapping[str, SentenceLosses]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Losses by language of the float model, of the quantized one, and of methods to compare with."""
+
+    baseline: Losses | None = None
+    candidate: Losses | None = None
+    others: Mapping[str, Losses] = field(default_factory=dict)
+
+
+def run_results(job: Job, losses: Losses | None, *, kind: str) -> dict[str, Any] | None:
+    """Content of `baseline.json` or `results.json`; None without evaluation text."""
+    if losses is None or job.evaluation is None:
+        return None
+    return results_dict(
+        losses,
+        meta=meta(),
+        model={"name": model_name(job), "sha256": job.source.weights_sha256, "kind": kind},
+        tokenizer={"sha256": job.source.tokenizer_sha256},
+        texts=_texts(job.run.la_aciq.evaluation, job.evaluation) or {},
+        missing=dict.fromkeys(job.evaluation.missing, "no text was found"),
+    )
+
+
+def run_report(
+    job: Job, solution: Solution, measured: Measured, loader: LanguageLoader | None, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Content of `laaciq.json`, but for what only the written folder can tell (bytes, hashes)."""
+    settings = job.run.la_aciq
+    compared, missing = _degradations(job, solution, measured)
+    verdict = judge({tag: _entry(d) for tag, d in compared.items()}, settings.gate, missing)
+    tokens = {tag: rows.n_tokens for tag, rows in loader.batches.items()} if loader is not None else {}
+    languages: dict[str, dict[str, Any]] = {
+        tag: {**_entry(d), "calibration_tokens": tokens.get(tag, 0)} for tag, d in compared.items()
+    }
+    languages |= {tag: {"name": name(tag), "missing": reason} for tag, reason in missing.items()}
+    return {
+        "schema": SCHEMA,
+        "meta": meta(seconds=dict(seconds)),
+        "config": job.run.as_dict(),
+        "mode": settings.mode,
+        "reconcile": settings.reconcile,
+        "model": {"name": model_name(job), "sha256": job.source.weights_sha256},
+        "tokenizer": {"sha256": job.source.tokenizer_sha256},
+        "texts": {
+            "calibration": _texts(settings.calibration, job.calibration),
+            "evaluation": _texts(settings.evaluation, job.evaluation),
+        },
+        "languages": dict(sorted(languages.items())),
+        **overview(compared),
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+        "layers": [_layer_entry(layer, solution) for layer in solution.layers],
+        "comparisons": {
+            label: _comparison(losses, measured, tuple(compared)) for label, losses in measured.others.items()
+        },
+        "notes": list(job.notes),
+    }
+
+
+def _degradations(
+    job: Job, solution: Solution, measured: Measured
+) -> tuple[dict[str, Degradation], dict[str, str]]:
+    """Degradation of every language that has one, and the reason why the others have none."""
+    missing = {tag: "no evaluation text was found" for tag in (job.evaluation.missing if job.evaluation else ())}
+    missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
+    compared: dict[str, Degradation] = {}
+    for tag, before in (measured.baseline or {}).items():
+        if not before.is_valid:
+            missing[tag] = "the float model gives NaN or infinite losses on this language"
+        elif measured.candidate is not None and tag not in missing:
+            compared[tag] = degradation(measured.candidate[tag], before)
+    return compared, missing
+
+
+def _comparison(losses: Losses, measured: Measured, languages: tuple[str, ...]) -> dict[str, Any]:
+    before, ours = measured.baseline or {}, measured.candidate or {}
+    theirs = {tag: degradation(losses[tag], before[tag]) for tag in languages}
+    return {
+        "languages": {tag: _entry(d) for tag, d in theirs.items()},
+        **overview(theirs),
+        "ratios": ratios(ours, losses, before, languages),
+    }
+
+
+def _entry(d: Degradation) -> dict[str, Any]:
+    values = asdict(d)
+    tag = values.pop("tag")
+    counts = {label: values.pop(f"n_{label}") for label in ("sentences", "bytes", "tokens")}
+    return {"name": name(tag), "script": script(tag), **values, **counts}
+
+
+def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
+    if layer.weight is None:
+        return {"name": layer.name, "n_weights": layer.n_weights, "float": layer.reason}
+    return {
+        "name": layer.name,
+        "n_weights": layer.n_weights,
+        "bits": layer.weight.bits,
+        "group_size": layer.weight.group_size,
+        "scheme": layer.weight.scheme,
+        "errors": dict(solution.weights[layer.name].errors),
+    }
+
+
+def _texts(spec: TextSpec | None, corpus: Corpus | None) -> dict[str, Any] | None:
+    if spec is None or corpus is None:
+        return None
+    return {
+        "source": spec.texts if isinstance(spec.texts, str) else dict(spec.texts),
+        "sha256": corpus.sha256,
+        "tokens_per_language": spec.tokens_per_language,
+        "seed": spec.seed,
+    }
+
+
+def model_name(job: Job) -> str:
+    """Last part of the model's folder or id: reports do not tell where a machine keeps its files."""
+    return Path(job.source.source).name

@@ -1,0 +1,70 @@
+import time
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inc_laaciq.calibration.lines import Collector, cut, is_blank
+from inc_laaciq.errors import DataError
+
+GRAPHEMES = ("e\u0301", "👨‍👩‍👧‍👦", "🇰🇪", "👍🏽", "क्षि", "กำ", "각", "ñ", "\u0600١", "ᄀ" + "ᅡ" + "ᆨ")
+
+
+@given(st.text(min_size=1), st.integers(1, 9))
+def test_pieces_join_to_the_line_again(line, limit):
+    pieces = list(cut(line, limit))
+    assert "".join(pieces) == line
+    assert all(0 < len(piece) <= limit for piece in pieces)
+
+
+@given(st.lists(st.sampled_from(GRAPHEMES), min_size=30, max_size=60))
+def test_no_cut_falls_inside_a_visible_character_row19(graphemes):
+    line = "x".join(graphemes)
+    boundaries = {match.end() for match in regex.finditer(r"\X", line)}  # independent: the Unicode rules of `regex`
+    position = 0
+    for piece in cut(line, 60):
+        position += len(piece)
+        assert position in boundaries
+
+
+def test_cut_prefers_white_space():
+    pieces = list(cut("word " * 100, 23))
+    assert all(piece.endswith(" ") for piece in pieces)
+
+
+@pytest.mark.parametrize("line", ["x" * 10_000_000, "e\u0301" * 5_000_000, "\u0301" * 10_000_000], ids=len)
+def test_ten_megabytes_are_cut_in_linear_time_row19(line):
+    started = time.process_time()
+    pieces = list(cut(line))
+    assert time.process_time() - started < 3
+    assert len(pieces) < 1.4 * len(line) / 4096 + 1
+    assert sum(map(len, pieces)) == len(line)
+
+
+@pytest.mark.parametrize("line", ["", " \t", "\u3000\u00a0", "\ufeff", "\u200b \u200d"])
+def test_invisible_lines_are_blank_row14(line):
+    assert is_blank(line)
+    assert not is_blank(line + "a")
+
+
+def test_damage_is_counted_up_to_one_percent_row17():
+    collector = Collector("sw.txt")
+    for number in range(99):
+        collector.add("good", document=number, where=f"sw.txt:{number}")
+    collector.add("a\0b", document=99, where="sw.txt:100")
+    assert collector.text("sw").n_skipped == 1
+    assert len(collector.text("sw").lines) == 99
+    assert collector.notes() == [
+        "sw.txt: 1 damaged line was skipped of 100; the first is sw.txt:100: a NUL character in column 2."
+    ]
+    collector.add("lone \ud800", document=100, where="sw.txt:101")
+    with pytest.raises(DataError, match=r"2 of 101 lines are damaged, more than 1%. The first is sw.txt:100: a NUL"):
+        collector.text("sw")
+
+
+def test_a_lone_surrogate_is_damage_row17():
+    collector = Collector("x")
+    collector.add("ab\udc80", document=0, where="x:1")
+    with pytest.raises(DataError, match=r"x:1: a lone surrogate, U\+DC80, in column 3"):
+        collector.text("sw")

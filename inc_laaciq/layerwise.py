@@ -11,8 +11,9 @@ from torch import nn
 
 from inc_laaciq.calibration.collect import Progress, collect
 from inc_laaciq.calibration.layers import Layer
-from inc_laaciq.config import LaaciqSpec, WeightSpec
+from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
 from inc_laaciq.errors import EvaluationError, LaaciqError, NumericError, SpecError
+from inc_laaciq.quant.activation import Range, static_range
 from inc_laaciq.quant.moments import LanguageMoments
 from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec, check_finite, solve
 
@@ -28,12 +29,15 @@ class Solution:
     weights : mapping of layer name -> QuantizedWeight
     layers : tuple of Layer
         All linear layers; those that turned out unusable are in float here, with the reason.
+    ranges : mapping of layer name -> Range
+        Static range of each layer's input; empty for weight-only quantization.
     invalid : mapping of language -> str
         Languages on which the float model itself is broken, with what was seen.
     """
 
     weights: Mapping[str, QuantizedWeight]
     layers: tuple[Layer, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     invalid: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -78,6 +82,7 @@ def quantize_layers(
     batches: Mapping[str, Sequence[torch.Tensor]] | None,
     settings: LaaciqSpec,
     *,
+    activation: ActivationSpec | None = None,
     memory: int = 4 << 30,
     progress: Progress | None = None,
 ) -> Solution:
@@ -92,6 +97,8 @@ def quantize_layers(
     batches : mapping of language -> token batches, or None
         None = data-free, for modes "paper" and "fast".
     settings : LaaciqSpec
+    activation : ActivationSpec, optional
+        Also find a static range for each layer's input.
     memory : int
         Bytes for statistics; less memory costs more passes over the calibration text.
     progress : callable(stage, done, total), optional
@@ -110,6 +117,7 @@ def quantize_layers(
     layers, usable = _leave_nonfinite_in_float(model, layers, settings)
     full = settings.mode == "balanced"
     weights: dict[str, QuantizedWeight] = {}
+    ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}
     for part in passes(usable, len(batches or ()), full=full, memory=memory):
         moments: Mapping[str, Mapping[str, LanguageMoments]] = {}
@@ -124,10 +132,18 @@ def quantize_layers(
                     "Check the model, or load it in float32"
                 )
         for layer in part:
-            weights[layer.name] = _solve_layer(model, layer, moments.get(layer.name), settings)
+            seen = moments.get(layer.name)
+            weights[layer.name] = _solve_layer(model, layer, seen, settings)
+            if activation is not None and seen:
+                ranges[layer.name] = static_range(
+                    {tag: m.activation for tag, m in seen.items()},
+                    activation.bits,
+                    scheme=activation.scheme,
+                    weights={tag: w for tag, w in settings.weights.items() if tag in seen},
+                )
             if progress is not None:
                 progress("solving", len(weights), len(usable))
-    return Solution(weights=weights, layers=tuple(layers), invalid=invalid)
+    return Solution(weights=weights, layers=tuple(layers), ranges=ranges, invalid=invalid)
 
 
 def _leave_nonfinite_in_float(

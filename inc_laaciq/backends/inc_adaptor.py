@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from neural_compressor.adaptor.pytorch import PyTorchWeightOnlyAdaptor
+from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor, PyTorchWeightOnlyAdaptor
 from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
 from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
 from neural_compressor.strategy.utils.utility import quant_options
 
 from inc_laaciq.backends.inc_registration import STRATEGY
+from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.calibration.layers import find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches
@@ -93,6 +94,8 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
         _, info = self._set_framework_info(self.calib_dataloader, self.q_func)
         if type(self.adaptor) is PyTorchWeightOnlyAdaptor:
             return LaAciqWeightOnlyAdaptor(info)
+        if type(self.adaptor) is PyTorch_FXAdaptor:
+            return LaAciqStaticAdaptor(info)
         raise BackendError(
             f"strategy 'la_aciq' has no adaptor for {type(self.adaptor).__name__}: it quantizes PyTorch models with "
             "approach 'weight_only' or 'static'"
@@ -105,20 +108,35 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
         """The one configuration that is tried: Neural Compressor's own, with the solution for it at hand."""
         _, _, config = self.initial_tuning_cfg()
         config["calib_sampling_size"] = self.calib_sampling_size_lst[0]
-        model = self.model.model
-        layers = find_layers(model, _default_weight(config), _rules(config), lm_head=self._settings.lm_head)
         batches, progress = self._batches()
         settings = self._settings
         if not batches and settings.mode == "balanced" and not self._mode_is_given:
             logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
             settings = replace(settings, mode="fast")
-        self.adaptor.solution = quantize_layers(model, layers, batches, settings, progress=progress)
-        for layer in self.adaptor.solution.layers:
-            if layer.weight is None:
-                key = (layer.name, "Linear")
+        activation = None
+        if self._is_static:
+            # torch's INT8 kernels take positive scales only, and read a range for every input.
+            settings, activation = replace(settings, signed=False), self._run.activation
+            if not batches:
+                raise SpecError("static INT8 needs calibration text: give la_aciq.calibration.texts or calib_dataloader")
+        model = self.model.model
+        layers = find_layers(model, WeightSpec(), _rules(config), lm_head=settings.lm_head)
+        solution = quantize_layers(model, layers, batches, settings, activation=activation, progress=progress)
+        self._carry(solution)
+        for key, op in list(config.items()):
+            if isinstance(op, OpTuningConfig) and plain_name(op.op_name) not in solution.weights:
                 config[key] = OpTuningConfig(*key, "fp32", self.tuning_space)
         config[STRATEGY] = {"mode": settings.mode, "reconcile": settings.reconcile}
         yield config
+
+    @property
+    def _is_static(self) -> bool:
+        return isinstance(self.adaptor, LaAciqStaticAdaptor)
+
+    def _carry(self, solution: Solution) -> None:
+        self.adaptor.solution = solution
+        if self._is_static:
+            self.adaptor.ranges = solution.ranges if self._run.activation.algorithm == STRATEGY else {}
 
     def _batches(self) -> tuple[Mapping[str, Any] | None, Callable[[str, int, int], None] | None]:
         loader = self.calib_dataloader
@@ -191,19 +209,12 @@ def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
     return Path(given)
 
 
-def _default_weight(config: Mapping[Any, Any]) -> WeightSpec:
-    for op in config.values():
-        if isinstance(op, OpTuningConfig) and (weight := _weight_spec(op)) is not None:
-            return weight
-    return WeightSpec()
-
-
 def _rules(config: Mapping[Any, Any]) -> list[OpRule]:
-    """What Neural Compressor's configuration says of every single layer."""
+    """What Neural Compressor's configuration says of every single linear layer."""
     return [
-        OpRule(pattern=re.escape(op.op_name), weight=_weight_spec(op))
+        OpRule(pattern=re.escape(plain_name(op.op_name)), weight=_weight_spec(op))
         for op in config.values()
-        if isinstance(op, OpTuningConfig)
+        if isinstance(op, OpTuningConfig) and op.op_type == "Linear"
     ]
 
 
@@ -212,6 +223,8 @@ def _weight_spec(op: Any) -> WeightSpec | None:
     dtype = weight["dtype"]
     if dtype == "fp32":
         return None
+    if op.op_quant_mode == "static":
+        return WeightSpec(bits=8, group_size=-1, scheme="sym")
     if dtype not in ("int", "int4", "int8"):
         raise SpecError(f"weight dtype {dtype!r} of layer {op.op_name!r}: la_aciq solves integer grids; use 'int'")
     bits = {"int4": 4, "int8": 8}.get(dtype, weight["bits"])

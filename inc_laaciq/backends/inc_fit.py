@@ -28,7 +28,7 @@ def post_training_config(run: RunSpec) -> Any:
     return PostTrainingQuantConfig(
         approach=_APPROACH[run.approach],
         quant_level=1,
-        op_type_dict={".*": _op(run.weight)},
+        op_type_dict={".*": _op(run.weight)} if run.approach == "post_training_weight_only" else None,
         op_name_dict={rule.pattern: _op(rule.weight) for rule in run.rules} or None,
         excluded_precisions=["bf16"],
         accuracy_criterion=AccuracyCriterion(),

@@ -65,21 +65,21 @@ def _read_dataset(text: Section, folder: Path) -> dict[str, Any]:
         if key == "data_files":
             arguments[key] = dataset.take(key, lambda value: _data_files(value, folder), None)
         elif key == "name" and isinstance(dataset.data["name"], Mapping):
-            arguments[key] = _name_by_language(dataset.child("name", None))
+            arguments[key] = _name_by_language(dataset)
         else:
             arguments[key] = dataset.take(key, checks.text, "")
     arguments["path"] = resolve_path(arguments["path"], folder, or_hub_id=True)
     return arguments
 
 
-def _name_by_language(names: Section) -> dict[str, str]:
+def _name_by_language(dataset: Section) -> dict[str, str]:
     """Configuration of a data set for each language."""
-    written = list(names.data)
+    names = dataset.child("name", None)
     try:
-        tags = canonical_languages(written)
+        tags = canonical_languages(names.data)
     except SpecError as error:
-        raise SpecError(f"{names.path}: {error}") from None
-    return dict(sorted((tag, names.take(key, checks.text, "")) for tag, key in zip(tags, written, strict=True)))
+        raise dataset.error("name", str(error), with_value=False) from None
+    return dict(sorted((tag, names.take(key, checks.text, "")) for tag, key in zip(tags, names.data, strict=True)))
 
 
 def _data_files(value: object, folder: Path) -> Any:

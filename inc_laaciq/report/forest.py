@@ -16,12 +16,14 @@ from inc_laaciq.report.view import Estimate, LanguageRow
 BAR = 1.96
 
 #: Height of the line of one mark, in pixels.
-MARK_HEIGHT = 13
+MARK_HEIGHT = 14
 
 # Beyond this many nats per byte the axis would overflow, and nothing could be read off it.
 _PLOTTABLE = 1e6
-_MAX_TICKS = 6
+_MAX_TICKS = 8
 _COMPARISON_SHAPES = 3
+# Above the first mark and below the last, in pixels.
+_PADDING = 6
 # Share of the width that is kept free at either end, in percent, so that no mark is cut.
 _MARGIN = 3.0
 
@@ -86,7 +88,7 @@ def forest(rows: Sequence[LanguageRow], comparisons: Sequence[str]) -> Forest | 
     return Forest(
         rows=tuple(PlotRow(row=row, marks=_marks(row, axis), words=_words(row, comparisons)) for row in rows),
         ticks=axis.ticks(),
-        height=MARK_HEIGHT * (1 + len(comparisons)) + 9,
+        height=2 * _PADDING + MARK_HEIGHT * (1 + len(comparisons)),
     )
 
 
@@ -150,7 +152,7 @@ def _marks(row: LanguageRow, axis: _Axis) -> tuple[Mark, ...]:
                 x=axis.place(estimate.value),
                 low=axis.place(estimate.value - bar),
                 high=axis.place(estimate.value + bar),
-                y=5 + MARK_HEIGHT * (number + 0.5),
+                y=_PADDING + MARK_HEIGHT * (number + 0.5),
             )
         )
     return tuple(marks)

@@ -21,7 +21,7 @@ _ESCAPES = str.maketrans(
     | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;", "`": "&#96;", "@": f"@{_BREAK}"}
 )
 _LINKS = re.compile(r"://|(?<=www)\.", re.IGNORECASE)
-_LIST_MARKER = re.compile(r"^(?:([-+=])|(\d+)([.)]))")
+_LIST_MARKER = re.compile(r"^(?:([-+])(?!\d)|(\d+)([.)])(?!\d))")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9 ./:_+,=()*-]*")
 _BACKTICKS = re.compile(r"`+")
 
@@ -96,9 +96,7 @@ def _languages(shown: View) -> list[str]:
         header += [escape(name), "ratio"]
     rows = [_language_cells(row, len(header)) for row in shown.languages]
     rows += [_summary_cells(row) for row in shown.summary]
-    meanings = (
-        [UNIT_MEANING, f"{RATIO_MEANING[0].upper()}{RATIO_MEANING[1:]}."] if shown.comparisons else [UNIT_MEANING]
-    )
+    meanings = [UNIT_MEANING, RATIO_MEANING] if shown.comparisons else [UNIT_MEANING]
     return [_table(header, rows), escape(" ".join(meanings))]
 
 
@@ -115,7 +113,7 @@ def _language_cells(row: LanguageRow, n_columns: int) -> list[str]:
 def _summary_cells(row: SummaryRow) -> list[str]:
     cells = [f"**{escape(row.label)}**", "", row.degradation.text, row.relative_perplexity]
     for other in row.against:
-        cells += [other.degradation.text, escape(other.ratio)]
+        cells += [other.degradation.text, f"{other.ratio} {other.interval}".strip()]
     return cells
 
 

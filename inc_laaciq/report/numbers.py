@@ -127,18 +127,17 @@ def ratio(value: object) -> str:
     return UNKNOWN if number is None else f"{_fixed(number, 2)}x"
 
 
-def ratio_with_interval(value: object, low: object, high: object) -> str:
-    """Write a ratio and the ends of its interval.
+def interval(low: object, high: object) -> str:
+    """Write the interval of a ratio; empty unless both ends are numbers.
 
     Examples
     --------
-    >>> ratio_with_interval(0.314, 0.25, 0.381), ratio_with_interval(0.314, None, None)
-    ('0.31x [0.25, 0.38]', '0.31x')
+    >>> interval(0.25, 0.381), interval(0.25, None)
+    ('[0.25, 0.38]', '')
     """
-    ends = [as_float(low), as_float(high)]
-    if as_float(value) is None or None in ends:
-        return ratio(value)
-    return f"{ratio(value)} [{', '.join(_fixed(end, 2) for end in ends if end is not None)}]"
+    ends = (as_float(low), as_float(high))
+    written = [_fixed(end, 2) for end in ends if end is not None]
+    return f"[{', '.join(written)}]" if len(written) == len(ends) else ""
 
 
 def count(value: object) -> str:

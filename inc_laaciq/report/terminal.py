@@ -20,6 +20,7 @@ from inc_laaciq.report.view import RATIO_MEANING, UNIT_MEANING, LanguageRow, Sum
 
 _STYLES = {"PASS": "bold green", "FAIL": "bold red"}
 _DOUBTFUL = "bold yellow"
+_UNLIMITED = 10_000
 _PLAIN = {numbers.PLUS_MINUS: "+-"}
 
 
@@ -50,10 +51,14 @@ class _Printer:
         if shown.method:
             self._line(shown.method)
         if shown.languages:
+            self._line("")
             self._tables(shown)
-            self._line(UNIT_MEANING, "dim")
-            if shown.comparisons:
-                self._line(f"{RATIO_MEANING}.", "dim")
+            self._line("")
+            for row in shown.languages:
+                if row.missing:
+                    self._line(f"{row.name} ({row.tag}) was not evaluated: {row.missing}", _DOUBTFUL)
+            self._ratios(shown)
+            self._line(f"{UNIT_MEANING} {RATIO_MEANING if shown.comparisons else ''}".rstrip(), "dim", wrap=True)
         self._line("")
         for note in shown.notes:
             self._line(f"note: {note}")
@@ -68,77 +73,74 @@ class _Printer:
 
     def _tables(self, shown: View) -> None:
         every = tuple(range(len(shown.comparisons)))
-        whole = self._table(shown, every, with_losses=True)
+        whole = self._table(shown, every, whole=True)
         if not every or self._fits(whole):
             self._console.print(whole)
             return
         # Too wide: this run by itself, then each comparison in a table of its own.
-        self._console.print(self._table(shown, (), with_losses=True))
+        self._console.print(self._table(shown, (), whole=True))
         for number in every:
-            self._console.print(self._table(shown, (number,), with_losses=False))
+            self._line("")
+            self._console.print(self._table(shown, (number,), whole=False))
 
     def _fits(self, table: Table) -> bool:
-        return Measurement.get(self._console, self._console.options, table).maximum <= self._console.width
+        """Whether only names would have to be wrapped."""
+        options = self._console.options.update(max_width=_UNLIMITED)
+        return Measurement.get(self._console, options, table).minimum <= self._console.width
 
-    def _table(self, shown: View, comparisons: tuple[int, ...], *, with_losses: bool) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        table.add_column(self._text("language"), overflow="fold")
-        if with_losses:
-            self._numeric(table, "float loss")
-        self._numeric(table, f"degradation, {numbers.UNIT}")
-        if with_losses:
-            self._numeric(table, "perplexity")
+    def _table(self, shown: View, comparisons: tuple[int, ...], *, whole: bool) -> Table:
+        """Table of languages and aggregates; not `whole`: without what this run's own table has shown already."""
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        table.add_column("tag", no_wrap=True)
+        table.add_column("language")
+        headers = ["float loss", "degradation", "perplexity"] if whole else ["degradation"]
         for number in comparisons:
-            self._numeric(table, shown.comparisons[number])
-            self._numeric(table, "ratio")
+            headers += [shown.comparisons[number], "ratio"]
+        for header in headers:
+            table.add_column(self._text(header), justify="right", no_wrap=True)
         for row in shown.languages:
-            table.add_row(*self._language_cells(row, comparisons, with_losses=with_losses))
+            numeric = ["", "not evaluated"] if row.missing else _numbers(row, row.baseline_loss, comparisons)
+            if not whole:
+                numeric = numeric[1:2] + numeric[3:]
+            table.add_row(*(self._text(cell) for cell in (row.tag, row.name, *numeric)))
         table.add_section()
         for total in shown.summary:
-            table.add_row(*self._summary_cells(total, comparisons, with_losses=with_losses))
+            numeric = _numbers(total, "", comparisons)
+            if not whole:
+                numeric = numeric[1:2] + numeric[3:]
+            table.add_row("", *(self._text(cell, "bold") for cell in (total.label, *numeric)))
         return table
 
-    def _numeric(self, table: Table, header: str) -> None:
-        table.add_column(self._text(header), justify="right", overflow="fold")
+    def _ratios(self, shown: View) -> None:
+        """One line for each comparison: the ratios that were measured, with their intervals."""
+        for number, name in enumerate(shown.comparisons):
+            against = [(total.label, total.against[number]) for total in shown.summary]
+            found = [f"{label} {other.ratio} {other.interval}" for label, other in against if other.interval]
+            if found:
+                self._line(f"ratio to {name}: {', '.join(found)}")
 
-    def _language_cells(self, row: LanguageRow, comparisons: tuple[int, ...], *, with_losses: bool) -> list[Text]:
-        name = f"{row.name} ({row.tag})" if row.name != row.tag else row.tag
-        if row.missing:
-            return [self._text(f"{name}: not evaluated, {row.missing}", "yellow")]
-        cells = [name]
-        if with_losses:
-            cells.append(row.baseline_loss)
-        cells.append(row.degradation.text)
-        if with_losses:
-            cells.append(row.relative_perplexity)
-        for number in comparisons:
-            cells += [row.against[number].degradation.text, row.against[number].ratio]
-        return [self._text(cell) for cell in cells]
-
-    def _summary_cells(self, row: SummaryRow, comparisons: tuple[int, ...], *, with_losses: bool) -> list[Text]:
-        cells = [row.label]
-        if with_losses:
-            cells.append("")
-        cells.append(row.degradation.text)
-        if with_losses:
-            cells.append(row.relative_perplexity)
-        for number in comparisons:
-            cells += [row.against[number].degradation.text, row.against[number].ratio]
-        return [self._text(cell, "bold") for cell in cells]
-
-    def _line(self, text: str, style: str = "") -> None:
-        self._console.print(self._text(text, style), soft_wrap=not self._console.is_terminal)
+    def _line(self, text: str, style: str = "", *, wrap: bool = False) -> None:
+        # What may hold a path or a name is not broken: a terminal folds it, and a log keeps it searchable.
+        self._console.print(self._text(text, style), soft_wrap=not wrap)
 
     def _text(self, text: str, style: str = "") -> Text:
         return Text(self._encodable(text), style=style)
 
     def _encodable(self, text: str) -> str:
         encoding = self._console.encoding
-        return "".join(self._replaced(character, encoding) for character in text)
+        return "".join(_replaced(character, encoding) for character in text)
 
-    def _replaced(self, character: str, encoding: str) -> str:
-        try:
-            character.encode(encoding)
-        except UnicodeEncodeError:
-            return _PLAIN.get(character) or character.encode(encoding, "backslashreplace").decode(encoding)
-        return character
+
+def _numbers(row: LanguageRow | SummaryRow, loss: str, comparisons: tuple[int, ...]) -> list[str]:
+    cells = [loss, row.degradation.text, row.relative_perplexity]
+    for number in comparisons:
+        cells += [row.against[number].degradation.text, row.against[number].ratio]
+    return cells
+
+
+def _replaced(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _PLAIN.get(character) or character.encode(encoding, "backslashreplace").decode(encoding)
+    return character

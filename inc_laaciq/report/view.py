@@ -19,13 +19,16 @@ from inc_laaciq.report.provenance import LayerRow, configuration, layer_rows, pr
 VERDICTS = ("PASS", "FAIL", "NOT-RUN")
 
 #: Below a ratio, so that nobody has to guess which way it goes.
-RATIO_MEANING = "ratio = degradation of this run / that of the comparison; below 1, this run loses less"
+RATIO_MEANING = (
+    "Ratio = degradation of this run / that of the comparison; below 1, this run loses less. "
+    "For the worst language, each side's own worst is taken."
+)
 
 #: What the numbers are.
 UNIT_MEANING = (
     f"Losses are in millinats per UTF-8 byte ({numbers.UNIT}; a bound of 0.01npb is 10 {numbers.UNIT}). "
     f"Degradation = loss of the quantized model - loss of the float model on the same text; positive is worse; "
-    f"{numbers.PLUS_MINUS} is one standard error."
+    f"{numbers.PLUS_MINUS} is one standard error. Disparity = largest - smallest degradation."
 )
 
 # A degradation nearer to zero than this many standard errors cannot be divided by.
@@ -43,10 +46,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """The same language or aggregate in a comparison, and the ratio to it."""
+    """The same in a comparison, and the ratio to it; `interval` is empty where none was measured."""
 
     degradation: Estimate
     ratio: str
+    interval: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +74,10 @@ class LanguageRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryRow:
-    """One figure over all languages."""
+    """One figure over all languages; `label` is short, `title` is for where it stands alone."""
 
     label: str
+    title: str
     degradation: Estimate
     relative_perplexity: str
     against: tuple[Against, ...]
@@ -221,24 +226,22 @@ def _summary(
     document: Document, measured: Mapping[str, Document], comparisons: Mapping[str, Document], decimals: int
 ) -> tuple[SummaryRow, ...]:
     worst = _worst(document, measured)
-    tag = visible(document.get("worst_language"))
-    worst_label = f"worst: {tag}" if tag else "worst"
+    tag = visible(document.get("worst_language")) or numbers.UNKNOWN
+    name = visible(worst.get("name")) or tag
 
-    def row(label: str, what: str, relative_perplexity: str) -> SummaryRow:
+    def row(what: str, label: str, title: str, relative_perplexity: str) -> SummaryRow:
         return SummaryRow(
             label=label,
+            title=title,
             degradation=_estimate(*_aggregate(document, what), decimals),
             relative_perplexity=relative_perplexity,
-            against=tuple(
-                Against(degradation=_estimate(*_aggregate(other, what), decimals), ratio=_measured_ratio(other, what))
-                for other in comparisons.values()
-            ),
+            against=tuple(_against_aggregate(other, what, decimals) for other in comparisons.values()),
         )
 
     return (
-        row("mean", "mean", ""),
-        row(worst_label, "worst", numbers.percent(worst.get("relative_perplexity"))),
-        row("disparity (worst - best)", "disparity", numbers.points(document.get("relative_disparity"))),
+        row("mean", "mean", "mean degradation", ""),
+        row("worst", f"worst: {tag}", f"worst language: {name}", numbers.percent(worst.get("relative_perplexity"))),
+        row("disparity", "disparity", "disparity of languages", numbers.points(document.get("relative_disparity"))),
     )
 
 
@@ -257,16 +260,20 @@ def _aggregate(parent: Document, what: str) -> tuple[object, object]:
     return parent.get("disparity"), parent.get("disparity_standard_error")
 
 
-def _measured_ratio(comparison: Document, what: str) -> str:
+def _against_aggregate(comparison: Document, what: str, decimals: int) -> Against:
     found = section(section(comparison, "ratios"), what)
-    return numbers.ratio_with_interval(found.get("ratio"), found.get("low"), found.get("high"))
+    return Against(
+        degradation=_estimate(*_aggregate(comparison, what), decimals),
+        ratio=numbers.ratio(found.get("ratio")),
+        interval=numbers.interval(found.get("low"), found.get("high")),
+    )
 
 
 def _size(sizes: Document) -> Size | None:
     if not sizes:
         return None
     whole, layers = (
-        f"{numbers.size(sizes.get(before))} -> {numbers.size(sizes.get(after))}" if {before, after} & set(sizes) else ""
+        f"{numbers.size(sizes.get(before))} to {numbers.size(sizes.get(after))}" if {before, after} & set(sizes) else ""
         for before, after in (("before", "after"), ("packed_layers_before", "packed_layers_after"))
     )
     return Size(whole=whole or numbers.UNKNOWN, layers=layers)

@@ -27,12 +27,21 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     job.source.tokenizer.save_pretrained(str(folder))
     inc_saved.save_inc(outcome.quantized, folder)
     inc_saved.save_solution(outcome.quantized.la_aciq.weights, folder / inc_saved.SCALES)
-    if outcome.quantized.is_packable:
-        inc_saved.save_packed(inc_saved.pack(outcome.quantized), folder / inc_saved.PACKED)
+    if job.run.approach == "post_training_weight_only":
+        deployed = folder / inc_saved.PACKED
+        inc_saved.save_packed(inc_saved.pack(outcome.quantized), deployed)
+    else:
+        deployed = folder / inc_saved.INC_MODEL
     for name, content in (("baseline.json", outcome.baseline), ("results.json", outcome.results)):
         if content is not None:
             write_json_atomic(folder / name, content)
-    report["bytes"] = {"before": before, "after": (folder / inc_saved.PACKED).stat().st_size}
+    solved = {layer.name: layer.n_weights for layer in job.layers if layer.name in outcome.quantized.la_aciq.weights}
+    report["bytes"] = {
+        "before": before,
+        "after": deployed.stat().st_size,
+        "packed_layers_before": 4 * sum(solved.values()),
+        "packed_layers_after": deployed.stat().st_size - (before - 4 * sum(solved.values())),
+    }
     report["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
     write_json_atomic(folder / "laaciq.json", report)
     write_text_atomic(folder / "report.md", to_markdown(report))

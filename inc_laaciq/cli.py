@@ -139,7 +139,7 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
 
     run = read_config(config)
     from inc_laaciq.job import prepare
-    from inc_laaciq.report.plan import plan_dict, print_plan
+    from inc_laaciq.report.tables import plan_dict, print_plan
 
     job = prepare(run, model, **loading)
     content = plan_dict(job.plan, notes=job.notes)
@@ -195,7 +195,7 @@ def evaluate(
             **loading,
         )
     write_json_atomic(output, results)
-    from inc_laaciq.report.results import print_results
+    from inc_laaciq.report.tables import print_results
 
     print_results(results, _console())
     click.echo(f"Written to {output}")

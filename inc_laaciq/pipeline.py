@@ -77,7 +77,7 @@ def run_quantization(
     plan = job.plan
     if not plan.fits:
         raise ResourceError(
-            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and {plan.available_bytes or 0 / 1e9:.1f} "
+            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and {(plan.available_bytes or 0) / 1e9:.1f} "
             "are free; see `inc-laaciq plan`. Use mode 'fast', fewer languages, or a larger machine"
         )
     settings, clock = job.run.la_aciq, Clock()

@@ -81,7 +81,7 @@ def fit_rtn(model: nn.Module, layers: Sequence[Layer]) -> nn.Module:
 
     config = PostTrainingQuantConfig(
         approach="weight_only",
-        quant_level=1,
+        quant_level="auto",  # at level 1 the stock strategies lose `bits` and `group_size`, and fail
         op_name_dict={re.escape(layer.name): _op(layer.weight) for layer in layers},
     )
     with private_workspace():
@@ -116,11 +116,16 @@ def private_workspace() -> Iterator[None]:
 
 
 @contextmanager
-def quiet(enabled: bool = True) -> Iterator[None]:
-    """Neural Compressor logs every step to stderr; inside this block only its errors are heard."""
+def quiet() -> Iterator[None]:
+    """Neural Compressor logs every step to stderr; inside this block only its errors are heard.
+
+    Not where the application shows its own log messages at the level INFO: then they are wanted.
+    """
+    import neural_compressor.utils  # noqa: F401 - it sets its own level when it is imported
+
     logger = logging.getLogger("neural_compressor")
     before = logger.level
-    if enabled:
+    if not logging.getLogger("inc_laaciq").isEnabledFor(logging.INFO):
         logger.setLevel(logging.ERROR)
     try:
         yield

@@ -21,6 +21,7 @@ from inc_laaciq.quant.solver import QuantizedWeight
 
 PACKED = "packed.safetensors"
 SCALES = "scales.safetensors"
+INC_MODEL = "best_model.pt"
 
 
 def save_inc(quantized: Any, folder: Path) -> None:

@@ -29,6 +29,7 @@ ATTEMPTS = 3
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 _TRANSIENT = {"ConnectionError", "TimeoutError", "Timeout", "TransportError"}  # of Python, requests and httpx
 _TRANSIENT_STATUS = {429, 500, 502, 503, 504}
+_LIBRARY_ERRORS = (ValueError, RuntimeError, KeyError, ImportError, StopIteration)  # the last for some addresses
 _SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)|(?<=token=)[^&\s]+")
 _log = logging.getLogger(__name__)
 
@@ -128,8 +129,8 @@ def _load(library: Any, spec: Mapping[str, Any], configuration: str | None) -> A
     network = _network_errors()
     try:
         return with_retries(load, network)
-    except (*network, ValueError, RuntimeError, KeyError, ImportError, library.exceptions.DatasetsError) as error:
-        clean = _SECRET.sub("<redacted>", str(error))
+    except (*network, *_LIBRARY_ERRORS, library.exceptions.DatasetsError) as error:
+        clean = redacted(str(error))
         reason = " ".join(f"{type(error).__name__}: {clean}".split())
         what = spec["path"] + (f" ({configuration})" if configuration else "")
         # The cause is dropped where it holds a secret, as a traceback would print it.
@@ -145,13 +146,33 @@ def _network_errors() -> tuple[type[Exception], ...]:
     return (OSError, httpx.HTTPError)
 
 
+def redacted(message: str) -> str:
+    """Take secrets out of a message: tokens of the hub, and passwords or tokens in addresses and headers.
+
+    Parameters
+    ----------
+    message : str
+        What a library said.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> redacted("401 for https://me:secret@host/x?token=a1b2&page=3 with Bearer hf_AbC")
+    '401 for https://<redacted>@host/x?token=<redacted>&page=3 with Bearer <redacted>'
+    """
+    return _SECRET.sub("<redacted>", message)
+
+
 def _advice(reason: str) -> str:
     lower = reason.lower()
     if "scripts are no longer supported" in lower or "trust_remote_code" in lower:
         return "It comes with code, which is never run; use a copy that is plain data (JSON, Parquet, CSV)."
     if "gated" in lower or "401" in lower or "403" in lower:
         return "Ask for access on its page, and log in with `hf auth login` or set HF_TOKEN."
-    if "offline" in lower or "reach" in lower or "connect" in lower or "429" in lower or "timed out" in lower:
+    if any(sign in lower for sign in ("offline", "reach", "connect", "429", "timed out", "send a request")):
         return (
             "The hub cannot be reached, or refuses for now. Try again later, or give a local folder of "
             "<language>.txt files or a local copy of the data."

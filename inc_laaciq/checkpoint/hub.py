@@ -86,12 +86,13 @@ def fetch_files(
 
 
 def _client_faults() -> tuple[type[Exception], ...]:
-    # huggingface_hub 0.x raises errors of requests, which are OSErrors; 1.x those of httpx, which are not.
+    # huggingface_hub 0.x raises errors of requests, which are OSErrors; 1.x those of httpx, which are not, and a
+    # RuntimeError when it tries again with the client that it closed after a lost connection.
     try:
         import httpx
     except ImportError:
-        return (OSError, ValueError)
-    return (OSError, ValueError, httpx.HTTPError)
+        return (OSError, ValueError, RuntimeError)
+    return (OSError, ValueError, RuntimeError, httpx.HTTPError)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -114,16 +115,15 @@ def _status(error: BaseException) -> int | None:
 def _is_transient(error: BaseException) -> bool:
     from huggingface_hub import errors
 
-    if _has(error, errors.OfflineModeIsEnabled, ValueError):
+    if _has(error, errors.OfflineModeIsEnabled, errors.HFValidationError):
         return False
     status = _status(error)
     if status is not None:
         return status == 429 or status >= 500
     # By module, so that neither requests nor httpx has to be importable.
     clients = {"requests", "httpx", "urllib3"}
-    return _has(error, ConnectionError, TimeoutError) or any(
-        type(link).__module__.partition(".")[0] in clients for link in _chain(error)
-    )
+    by_client = any(type(link).__module__.partition(".")[0] in clients for link in _chain(error))
+    return by_client or _has(error, ConnectionError, TimeoutError) or "client has been closed" in str(error)
 
 
 def _explain(error: BaseException, model: str, revision: str | None, attempts: int) -> str:

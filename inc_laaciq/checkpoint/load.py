@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from inc_laaciq.checkpoint.containment import check_contained
 from inc_laaciq.checkpoint.digest import check_unchanged, fingerprint, sha256_of_files, verify_manifest
 from inc_laaciq.checkpoint.folder import Weights, check_kind, check_not_quantized, find_weights, read_config
+from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.hub import PICKLE_FILES, SAFETENSORS_FILES, SMALL_FILES, fetch_files, looks_like_id
 from inc_laaciq.checkpoint.pickled import convert_pickles
 from inc_laaciq.checkpoint.remote_code import check_code, code_files, code_note, code_references, is_commit
@@ -23,27 +24,13 @@ from inc_laaciq.checkpoint.tokenizer import (
     tokenizer_files,
     tokenizer_sha256,
 )
-from inc_laaciq.errors import IntegrityError, ModelError, ResourceError, SpecError
+from inc_laaciq.errors import IntegrityError, ModelError, SpecError
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
-
-# What transformers raises for a configuration that makes no sense or weights that do not fit it; it has no error type
-# of its own.
-_FAULTS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    ArithmeticError,
-    AssertionError,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,10 +210,8 @@ def _files_read(folder: Path, weights: Weights, *, runs_code: bool) -> set[Path]
 def _parse_config(folder: Path, *, trust_remote_code: bool) -> PretrainedConfig:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    try:
+    with foreign_errors(f"{folder}: transformers cannot use config.json"):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
-    except _FAULTS as error:
-        raise ModelError(f"{folder}: transformers cannot use config.json: {type(error).__name__}: {error}") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
         raise ModelError(
             f"{folder}: a {config.model_type} model is not a causal language model, and only those are quantized here."
@@ -256,7 +241,7 @@ def _build(
         if weights.pickled:
             place = Path(temporary)
             convert_pickles(weights, folder, place)
-        try:
+        with foreign_errors(f"{folder}: transformers cannot load the model"):
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(place),
                 config=config,
@@ -266,14 +251,6 @@ def _build(
                 trust_remote_code=trust_remote_code,
                 **{keyword: getattr(torch, dtype)},
             )
-        except MemoryError as error:
-            raise _no_memory(folder, weights) from error
-        except _FAULTS as error:
-            if "can't allocate memory" in str(error):
-                raise _no_memory(folder, weights) from error
-            raise ModelError(
-                f"{folder}: transformers cannot load the model: {type(error).__name__}: {error}"
-            ) from error
     return model, _check_loading(model, info, folder)
 
 
@@ -292,11 +269,3 @@ def _check_loading(model: PreTrainedModel, info: Mapping[str, Any], folder: Path
         return ()
     shown = ", ".join(unexpected[:5]) + (", ..." if len(unexpected) > 5 else "")
     return (f"{len(unexpected)} tensors of the checkpoint are not part of the model, and were not used: {shown}.",)
-
-
-def _no_memory(folder: Path, weights: Weights) -> ResourceError:
-    size = sum(path.stat().st_size for path in weights.files)
-    return ResourceError(
-        f"{folder}: not enough memory for the weights, {size} bytes on disk. Close other programs, or use a machine "
-        "with more memory."
-    )

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-
-# The name of the error alone; nothing is unpickled by this module.
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from inc_laaciq.checkpoint.folder import INDEX, SINGLE, Weights
+from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.shards import differences, raise_if_any, read_index
-from inc_laaciq.errors import IntegrityError, ModelError
+from inc_laaciq.errors import IntegrityError, ModelError, ResourceError
 from inc_laaciq.output import write_json_atomic
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 # Before 2.6, weights_only=True could be made to run code: CVE-2025-32434.
 FIRST_SAFE_TORCH = (2, 6)
-
-# What torch.load raises for bytes that are not a pickle of tensors; weights_only has no error type of its own.
-_FAULTS = (UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, OSError)
 
 
 def check_torch_version(version: str) -> None:
@@ -65,13 +61,11 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     import torch
 
     check_torch_version(torch.__version__)
-    try:
+    what = f"{path}: is not a plain pickle of tensors, and was not read any further"
+    with foreign_errors(what, kind=IntegrityError), warnings.catch_warnings():
+        # About pickle protocols and TorchScript; what torch cannot read safely it refuses all the same.
+        warnings.simplefilter("ignore", UserWarning)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except _FAULTS as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        raise IntegrityError(
-            f"{path}: is not a plain pickle of tensors, and was not read any further: {reason}"
-        ) from error
     if not isinstance(found, Mapping):
         raise IntegrityError(f"{path}: must hold named tensors, and holds a {type(found).__name__}.")
     for name, value in found.items():
@@ -102,6 +96,8 @@ def convert_pickles(weights: Weights, source: Path, target: Path) -> None:
     ------
     IntegrityError, ModelError
         As `read_pickle`, and if the index and the shards differ.
+    ResourceError
+        If the temporary folder is full.
     """
     import torch
     from safetensors.torch import save_file
@@ -112,7 +108,8 @@ def convert_pickles(weights: Weights, source: Path, target: Path) -> None:
         contents[path.name] = list(state)
         # safetensors refuses tensors that share memory, as tied weights do; each gets its own.
         owned = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
-        save_file(owned, target / (_new_name(path.name) if weights.index else SINGLE), metadata={"format": "pt"})
+        with foreign_errors(f"{path}: cannot be written as safetensors into {target}", kind=ResourceError):
+            save_file(owned, target / (_new_name(path.name) if weights.index else SINGLE), metadata={"format": "pt"})
     if weights.index is not None:
         weight_map = read_index(weights.index)
         raise_if_any(differences(weight_map, contents), source)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inc_laaciq.checkpoint.folder import read_config
+from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.errors import ModelError
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ VOCABULARY_FILES = (
 OTHER_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", "chat_template.jinja")
 # These work on bytes, and have no vocabulary to read.
 _WITHOUT_VOCABULARY = frozenset({"ByT5Tokenizer", "CanineTokenizer"})
-
-# What transformers raises for a tokenizer that it cannot read, or whose package is not installed.
-_FAULTS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError)
 
 
 def tokenizer_files(folder: Path) -> tuple[Path, ...]:
@@ -81,15 +79,8 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
     from transformers import AutoTokenizer
 
     check_tokenizer_files(folder, own_code=trust_remote_code)
-    try:
+    with foreign_errors(f"{folder}: the tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
-    except _FAULTS as error:
-        if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"{folder}: the tokenizer needs code that comes with it, which could do anything. Read it, then pass "
-                "--trust-remote-code."
-            ) from error
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, *, where: str) -> None:

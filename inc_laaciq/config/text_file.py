@@ -6,6 +6,7 @@ another encoding must end in a sentence that says so, not in a traceback or a pr
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -34,10 +35,9 @@ def read_text_file(path: Path | str) -> str:
 def _read_bytes(path: Path | str, label: str) -> bytes:
     """Content of a regular file that is not too large."""
     try:
-        with open(path, "rb") as file:
-            if not stat.S_ISREG(Path(path).stat().st_mode):
-                raise SpecError(f"{label}: is not a regular file. Give the path of a YAML file.")
-            content = file.read(MAX_BYTES + 1)
+        with open(path, "rb", opener=_open_at_once) as file:
+            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(MAX_BYTES + 1) if is_regular else b""
     except FileNotFoundError:
         raise SpecError(f"{label}: no such file. Give the path of a YAML file.") from None
     except IsADirectoryError:
@@ -45,9 +45,16 @@ def _read_bytes(path: Path | str, label: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise SpecError(f"{label}: cannot be read: {reason}.") from None
+    if not is_regular:
+        raise SpecError(f"{label}: is not a regular file. Give the path of a YAML file.")
     if len(content) > MAX_BYTES:
         raise SpecError(f"{label}: is larger than {MAX_BYTES} bytes, the most a configuration may have.")
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: a pipe that nobody writes to would hold the process for good."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _decode(content: bytes, label: str) -> str:

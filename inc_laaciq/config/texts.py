@@ -73,7 +73,7 @@ def _read_dataset(text: Section, folder: Path) -> dict[str, Any]:
 
 
 def _name_by_language(dataset: Section) -> dict[str, str]:
-    """Configuration of a data set for each language."""
+    """Read `name: {LANGUAGE: CONFIGURATION}` of a data set."""
     names = dataset.child("name", None)
     try:
         tags = canonical_languages(names.data)

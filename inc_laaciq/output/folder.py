@@ -83,8 +83,9 @@ def atomic_folder(
     """
     check_output(path, overwrite=overwrite, inputs=inputs, needed_bytes=needed_bytes)
     target = resolve(path)
-    with locked(target):
-        output = OutputFolder(path=target, folder=sibling(target, "tmp"))
+    output = OutputFolder(path=target, folder=sibling(target, "tmp"))
+    # Twice, because an interrupt can fall into the first removal.
+    with locked(target), _removed_in_the_end(output.folder), _removed_in_the_end(output.folder):
         try:
             with disk_errors(target, needed=max(needed_bytes, 1)):
                 for destination in (target, failed_path(target)):
@@ -101,8 +102,14 @@ def atomic_folder(
             written = tree_bytes(output.folder)
             remove_tree(output.folder)
             raise disk_full(target, needed=max(needed_bytes, written + 1)) from error
-        finally:
-            remove_tree(output.folder)
+
+
+@contextlib.contextmanager
+def _removed_in_the_end(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        remove_tree(folder)
 
 
 def _clear_leftovers(destination: Path) -> None:

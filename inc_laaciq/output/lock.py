@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 # that died in between.
 EMPTY_LOCK_SECONDS = 60.0
 
-_held: set[Path] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,10 @@ class _Owner:
     host: str
     started: str
     token: str
+
+
+# The locks that this very process holds now.
+_held: dict[Path, _Owner] = {}
 
 
 @contextlib.contextmanager
@@ -53,14 +56,29 @@ def locked(target: Path) -> Iterator[None]:
     path = lock_path(target)
     host, pid = socket.gethostname(), os.getpid()
     owner = _Owner(pid=pid, host=host, started=_started(pid) or "", token=secrets.token_hex(8))
+    # In this order, an interrupt while the lock is released leaves at most a file that no longer counts as held.
+    with _noted(path, owner), _file(path, owner, target):
+        yield
+
+
+@contextlib.contextmanager
+def _noted(path: Path, owner: _Owner) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if _held.get(path) == owner:
+            del _held[path]
+
+
+@contextlib.contextmanager
+def _file(path: Path, owner: _Owner, target: Path) -> Iterator[None]:
     try:
         with disk_errors(target, needed=1):
             _take(path, owner, target)
-        _held.add(path)
+        _held[path] = owner
         yield
     finally:
         if _read(path) == owner:
-            _held.discard(path)
             path.unlink(missing_ok=True)
 
 
@@ -128,7 +146,7 @@ def _is_gone(owner: _Owner | None, path: Path) -> bool:
     if owner.host != socket.gethostname():
         return False
     if owner.pid == os.getpid():
-        return path not in _held
+        return _held.get(path) != owner
     started = _started(owner.pid)
     return started is None or bool(started and owner.started and started != owner.started)
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.aciq import optimal_alpha_generalized
-from inc_laaciq.quant.grid import Scheme
+from inc_laaciq.quant.grid import Scheme, check_bits
 
 RangeReconcile = Literal["max", "mean", "pooled"]
 
@@ -195,6 +195,7 @@ def static_range(
         raise SpecError(f"scheme={scheme!r} is not known. Use one of {', '.join(get_args(Scheme))}.")
     if reconcile not in get_args(RangeReconcile):
         raise SpecError(f"reconcile={reconcile!r} is not known. Use one of {', '.join(get_args(RangeReconcile))}.")
+    check_bits(bits)
     shares = _shares(moments, weights or {})
     for language in shares:
         _check_moments(language, moments[language])

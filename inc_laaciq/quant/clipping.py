@@ -41,7 +41,7 @@ point, covering ``[-alpha, alpha]``, alpha = (2**bits - 1) d / 2.  "relu": 0..2*
 
 # Thresholds that are tried before the best is refined, in standard deviations.  The upper end is beyond the threshold
 # of the most heavy-tailed entry of the kurtosis table.
-_CANDIDATES: FloatArray = np.geomspace(0.4, 3000.0, 20)
+_CANDIDATES: FloatArray = np.geomspace(0.4, 3000.0, 12)
 
 
 def check_model(bits: int, noise: Noise, layout: Layout) -> None:

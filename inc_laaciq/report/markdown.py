@@ -6,6 +6,7 @@ and mentions are broken with a zero-width space, so that a report neither calls 
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -53,7 +54,8 @@ def to_markdown(run: Mapping[str, Any]) -> str:
         _list(_sizes(shown)),
         _heading("Notes", _list(shown.notes)),
         _heading(
-            "How it was made", _table(("what", "value"), [(label, code(text)) for label, text in shown.provenance])
+            "How it was made",
+            _table(("what", "value"), [(escape(label), code(text)) for label, text in shown.provenance]),
         ),
         _layers(shown),
         _configuration(shown.configuration),
@@ -96,8 +98,8 @@ def _languages(shown: View) -> list[str]:
         header += [escape(name), "ratio"]
     rows = [_language_cells(row, len(header)) for row in shown.languages]
     rows += [_summary_cells(row) for row in shown.summary]
-    meanings = [UNIT_MEANING, RATIO_MEANING] if shown.comparisons else [UNIT_MEANING]
-    return [_table(header, rows), escape(" ".join(meanings))]
+    meanings = [shown.noise, UNIT_MEANING, RATIO_MEANING if shown.comparisons else ""]
+    return [_table(header, rows), escape(" ".join(meaning for meaning in meanings if meaning))]
 
 
 def _language_cells(row: LanguageRow, n_columns: int) -> list[str]:
@@ -128,7 +130,7 @@ def _layers(shown: View) -> str:
     if not shown.layers:
         return ""
     rows = [(code(layer.name), escape(layer.grid), layer.weights) for layer in shown.layers]
-    return _folded(escape(shown.layer_summary), _table(("layer", "grid", "weights"), rows))
+    return _folded(shown.layer_summary, _table(("layer", "grid", "weights"), rows))
 
 
 def _configuration(text: str) -> str:
@@ -139,7 +141,9 @@ def _configuration(text: str) -> str:
 
 
 def _folded(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
+    # Between HTML tags Markdown's escapes would be shown, so this text is escaped for HTML.
+    escaped = html.escape(summary).replace("@", f"@{_BREAK}")
+    return f"<details><summary>{escaped}</summary>\n\n{content}\n\n</details>"
 
 
 def _heading(title: str, content: str) -> str:

@@ -30,7 +30,7 @@ def as_float(value: object) -> float | None:
     try:
         return float(value)
     except OverflowError:  # an integer of more than 308 digits
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def decimals_for(standard_errors: Iterable[object]) -> int:

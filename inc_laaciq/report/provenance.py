@@ -1,9 +1,13 @@
-"""Where a result comes from, and what was done to each layer, as texts."""
+"""Where a result comes from, and what was done to each layer, as texts.
+
+Mappings are sorted: a file that was written and read again may hold its keys in another order, and the report must
+not change with it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -74,24 +78,31 @@ def provenance(document: Document) -> tuple[tuple[str, str], ...]:
 
 
 def configuration(document: Document) -> str:
-    """Write the configuration as yaml, the way its author wrote it; empty if none is recorded."""
+    """Write the configuration as yaml, which is how it was given; empty if none is recorded."""
     config = section(document, "config")
-    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)) if config else ""
+    return str(yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True, width=100)) if config else ""
 
 
 def _texts(document: Document) -> list[tuple[str, str]]:
     rows = []
     texts = section(document, "texts")
-    for use in texts:
+    for use in sorted(texts):
         text = section(texts, use)
         facts = (
-            visible(text.get("source")),
+            _source(text.get("source")),
             _tokens(text.get("tokens_per_language")),
             _labelled("seed", visible(text.get("seed"))),
             _labelled("SHA-256", visible(text.get("sha256"))),
         )
         rows.append((f"{visible(use)} text", ", ".join(fact for fact in facts if fact)))
     return rows
+
+
+def _source(given: object) -> str:
+    """Write a folder or file as it is, and a data set as its arguments."""
+    if isinstance(given, Mapping):
+        return " ".join(f"{visible(name)}={visible(value)}" for name, value in sorted(given.items(), key=str))
+    return visible(given)
 
 
 def _tokens(per_language: object) -> str:
@@ -104,8 +115,8 @@ def _labelled(label: str, text: str) -> str:
 
 
 def _pairs(mapping: Document) -> str:
-    return ", ".join(f"{visible(name)} {visible(value)}" for name, value in mapping.items())
+    return ", ".join(f"{visible(name)} {visible(value)}" for name, value in sorted(mapping.items()))
 
 
 def _durations(mapping: Document) -> str:
-    return ", ".join(f"{visible(name)} {numbers.seconds(value)}" for name, value in mapping.items())
+    return ", ".join(f"{visible(name)} {numbers.seconds(value)}" for name, value in sorted(mapping.items()))

@@ -58,6 +58,8 @@ class _Printer:
                 if row.missing:
                     self._line(f"{row.name} ({row.tag}) was not evaluated: {row.missing}", _DOUBTFUL)
             self._ratios(shown)
+            if shown.noise:
+                self._line(shown.noise)
             self._line(f"{UNIT_MEANING} {RATIO_MEANING if shown.comparisons else ''}".rstrip(), "dim", wrap=True)
         self._line("")
         for note in shown.notes:
@@ -73,43 +75,73 @@ class _Printer:
 
     def _tables(self, shown: View) -> None:
         every = tuple(range(len(shown.comparisons)))
-        whole = self._table(shown, every, whole=True)
-        if not every or self._fits(whole):
-            self._console.print(whole)
+        tables = [self._table(shown, every, whole=True)]
+        if every and not self._fits(tables[0]):
+            # This run by itself, then each comparison in a table of its own.
+            tables = [self._table(shown, (), whole=True)]
+            tables += [self._table(shown, (number,), whole=False) for number in every]
+        if not all(self._fits(table) for table in tables):
+            self._plain_lines(shown)
             return
-        # Too wide: this run by itself, then each comparison in a table of its own.
-        self._console.print(self._table(shown, (), whole=True))
-        for number in every:
-            self._line("")
-            self._console.print(self._table(shown, (number,), whole=False))
+        for number, table in enumerate(tables):
+            if number:
+                self._line("")
+            self._console.print(table)
 
     def _fits(self, table: Table) -> bool:
-        """Whether only names would have to be wrapped."""
+        """Whether nothing would have to be cut: names may be wrapped between words, numbers may not."""
         options = self._console.options.update(max_width=_UNLIMITED)
         return Measurement.get(self._console, options, table).minimum <= self._console.width
 
     def _table(self, shown: View, comparisons: tuple[int, ...], *, whole: bool) -> Table:
         """Table of languages and aggregates; not `whole`: without what this run's own table has shown already."""
+        headers = ["tag", "language", *_headers(shown, comparisons, whole=whole)]
+        rows = [self._row(row.tag, row.name, self._numbers(row, comparisons, whole=whole)) for row in shown.languages]
+        totals = [
+            self._row("", total.label, self._numbers(total, comparisons, whole=whole), "bold")
+            for total in shown.summary
+        ]
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        table.add_column("tag", no_wrap=True)
-        table.add_column("language")
-        headers = ["float loss", "degradation", "perplexity"] if whole else ["degradation"]
-        for number in comparisons:
-            headers += [shown.comparisons[number], "ratio"]
-        for header in headers:
-            table.add_column(self._text(header), justify="right", no_wrap=True)
-        for row in shown.languages:
-            numeric = ["", "not evaluated"] if row.missing else _numbers(row, row.baseline_loss, comparisons)
-            if not whole:
-                numeric = numeric[1:2] + numeric[3:]
-            table.add_row(*(self._text(cell) for cell in (row.tag, row.name, *numeric)))
+        for number, header in enumerate(headers):
+            widths = [row[number].cell_len for row in (*rows, *totals) if number < len(row)]
+            table.add_column(
+                self._text(header),
+                justify="right" if number > 1 else "left",
+                overflow="fold",
+                no_wrap=number != 1,
+                min_width=None if number == 1 else max([*widths, self._text(header).cell_len]),
+            )
+        for row in rows:
+            table.add_row(*row)
         table.add_section()
-        for total in shown.summary:
-            numeric = _numbers(total, "", comparisons)
-            if not whole:
-                numeric = numeric[1:2] + numeric[3:]
-            table.add_row("", *(self._text(cell, "bold") for cell in (total.label, *numeric)))
+        for row in totals:
+            table.add_row(*row)
         return table
+
+    def _row(self, tag: str, name: str, cells: list[str], style: str = "") -> list[Text]:
+        return [self._text(cell, style) for cell in (tag, name, *cells)]
+
+    def _numbers(self, row: LanguageRow | SummaryRow, comparisons: tuple[int, ...], *, whole: bool) -> list[str]:
+        """Cells of a row under `_headers`."""
+        is_missing = isinstance(row, LanguageRow) and bool(row.missing)
+        degradation = "not evaluated" if is_missing else row.degradation.text
+        cells = [row.baseline_loss if isinstance(row, LanguageRow) and not is_missing else "", degradation]
+        cells.append("" if is_missing else row.relative_perplexity)
+        if not whole:
+            cells = [degradation]
+        for number in () if is_missing else comparisons:
+            cells += [row.against[number].degradation.text, row.against[number].ratio]
+        return cells
+
+    def _plain_lines(self, shown: View) -> None:
+        """Print the same, a line for each language and aggregate, where the console is too narrow for a table."""
+        every = tuple(range(len(shown.comparisons)))
+        headers = _headers(shown, every, whole=True)
+        rows: list[LanguageRow | SummaryRow] = [*shown.languages, *shown.summary]
+        for row in rows:
+            name = f"{row.tag} {row.name}" if isinstance(row, LanguageRow) else row.label
+            cells = zip(headers, self._numbers(row, every, whole=True), strict=False)
+            self._line(f"{name}: {', '.join(f'{header} {cell}' for header, cell in cells if cell)}")
 
     def _ratios(self, shown: View) -> None:
         """One line for each comparison: the ratios that were measured, with their intervals."""
@@ -131,11 +163,11 @@ class _Printer:
         return "".join(_replaced(character, encoding) for character in text)
 
 
-def _numbers(row: LanguageRow | SummaryRow, loss: str, comparisons: tuple[int, ...]) -> list[str]:
-    cells = [loss, row.degradation.text, row.relative_perplexity]
+def _headers(shown: View, comparisons: tuple[int, ...], *, whole: bool) -> list[str]:
+    headers = ["float loss", "degradation", "perplexity"] if whole else ["degradation"]
     for number in comparisons:
-        cells += [row.against[number].degradation.text, row.against[number].ratio]
-    return cells
+        headers += [shown.comparisons[number], "ratio"]
+    return headers
 
 
 def _replaced(character: str, encoding: str) -> str:

@@ -20,7 +20,7 @@ VERDICTS = ("PASS", "FAIL", "NOT-RUN")
 
 #: Below a ratio, so that nobody has to guess which way it goes.
 RATIO_MEANING = (
-    "Ratio = degradation of this run / that of the comparison; below 1, this run loses less. "
+    "Ratio = degradation of this run / that of the comparison; below 1, this run loses less; [ ] is a 95% interval. "
     "For the worst language, each side's own worst is taken."
 )
 
@@ -102,6 +102,7 @@ class View:
     comparisons: tuple[str, ...]
     languages: tuple[LanguageRow, ...]
     summary: tuple[SummaryRow, ...]
+    noise: str
     size: Size | None
     layer_summary: str
     layers: tuple[LayerRow, ...]
@@ -132,7 +133,7 @@ def view(run: Mapping[str, Any]) -> View:
     languages = section(document, "languages")
     measured = {tag: section(languages, tag) for tag in sorted(languages, key=str)}
     others = section(document, "comparisons")
-    comparisons = {name: section(others, name) for name in others}
+    comparisons = {name: section(others, name) for name in sorted(others)}
     decimals = numbers.decimals_for(entry.get("standard_error") for entry in measured.values())
     verdict = document.get("verdict")
     layers, layer_summary = layer_rows(sections(document, "layers"))
@@ -146,6 +147,7 @@ def view(run: Mapping[str, Any]) -> View:
             _language(tag, measured[tag], comparisons, decimals) for tag in sorted(measured, key=_order(measured))
         ),
         summary=_summary(document, measured, comparisons, decimals) if measured else (),
+        noise=_noise(document.get("expected_disparity"), decimals),
         size=_size(section(document, "bytes")),
         layer_summary=layer_summary,
         layers=layers,
@@ -243,6 +245,13 @@ def _summary(
         row("worst", f"worst: {tag}", f"worst language: {name}", numbers.percent(worst.get("relative_perplexity"))),
         row("disparity", "disparity", "disparity of languages", numbers.points(document.get("relative_disparity"))),
     )
+
+
+def _noise(expected_disparity: object, decimals: int) -> str:
+    if numbers.as_float(expected_disparity) is None:
+        return ""
+    expected = numbers.millinats(expected_disparity, decimals)
+    return f"Sampling noise alone would give a disparity of about {expected} {numbers.UNIT}."
 
 
 def _worst(parent: Document, languages: Document) -> Document:

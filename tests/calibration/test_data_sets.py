@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from inc_laaciq.calibration.corpus import read_texts
-from inc_laaciq.calibration.data_sets import with_retries
+from inc_laaciq.calibration.data_sets import redacted, with_retries
 from inc_laaciq.errors import DataError, SpecError
 
 TOKEN = "hf_aSecretThatMustNotBeShown0123456789"
@@ -189,31 +189,33 @@ class Hub(BaseHTTPRequestHandler):
 
 
 READ = """
-import sys, time, json
-from unittest import mock
-from inc_laaciq.calibration import data_sets
+import sys, time
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.errors import DataError
 time.sleep = lambda seconds: None  # waits of the library and of ours
-try:
-    read_texts({"path": sys.argv[1]})
-except DataError as error:
-    print("DataError", error, "CAUSE", repr(error.__cause__))
+for name in sys.argv[1:]:
+    try:
+        read_texts({"path": name})
+    except DataError as error:
+        print("DataError", error, "CAUSE", repr(error.__cause__))
 """
 
 
-def read_from_hub(name, tmp_path, **environment):
+def read_from_hub(endpoint, home, *names):
+    """Read in a process of its own, as the libraries take the address of the hub when they are imported."""
     settings = {
-        "HF_HOME": str(tmp_path),
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
         "HF_TOKEN": TOKEN,
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
-        **environment,
     }
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "HOME")}
-    command = [sys.executable, "-W", "error::DeprecationWarning:inc_laaciq", "-c", READ, name]
-    return subprocess.run(command, env=kept | settings, capture_output=True, text=True, timeout=120, check=True)
+    command = [sys.executable, "-c", READ, *names]
+    result = subprocess.run(command, env=kept | settings, capture_output=True, text=True, timeout=120, check=True)
+    assert TOKEN not in result.stdout + result.stderr
+    return result.stdout.splitlines()
 
 
 @pytest.fixture
@@ -228,25 +230,37 @@ def hub():
     thread.join()
 
 
-def test_a_gated_data_set_is_named_and_no_token_is_shown_row26(local, hub, tmp_path):
+def test_gated_and_overloaded_are_one_clear_error_each_and_no_token_is_shown_rows25_26(local, hub, tmp_path):
     endpoint, seen = hub
-    result = read_from_hub("org/gated", tmp_path, HF_ENDPOINT=endpoint)
-    assert "DataError data set org/gated: cannot be loaded. Ask for access on its page" in result.stdout
-    assert "HF_TOKEN" in result.stdout
-    assert TOKEN not in result.stdout + result.stderr
-    assert max(seen.values()) == 1
+    gated, busy = read_from_hub(endpoint, tmp_path, "org/gated", "org/busy")
+    assert gated.startswith("DataError data set org/gated: cannot be loaded. Ask for access on its page")
+    assert "set HF_TOKEN" in gated
+    assert max(count for path, count in seen.items() if "org/gated" in path) == 1
+    assert busy.startswith("DataError data set org/busy: cannot be loaded. The hub cannot be reached")
+    assert any("org/busy" in path for path in seen)
 
 
-def test_an_overloaded_hub_is_asked_three_times_row25(local, hub, tmp_path):
-    endpoint, seen = hub
-    result = read_from_hub("org/busy", tmp_path, HF_ENDPOINT=endpoint)
-    assert "DataError data set org/busy: cannot be loaded." in result.stdout
-    assert TOKEN not in result.stdout + result.stderr
-    assert seen
+def test_a_hub_that_is_down_is_one_clear_error_row25(local, tmp_path):
+    (down,) = read_from_hub("http://127.0.0.1:9", tmp_path, "org/any")
+    assert down.startswith("DataError data set org/any: cannot be loaded. The hub cannot be reached")
 
 
-def test_offline_is_one_clear_error_row25(local, tmp_path):
-    result = read_from_hub("org/any", tmp_path, HF_HUB_OFFLINE="1")
-    assert "DataError data set org/any: cannot be loaded. The hub cannot be reached" in result.stdout
-    assert "a local folder of <language>.txt files" in result.stdout
-    assert "attempt" not in result.stderr
+def test_offline_is_one_clear_error_at_once_row25(local, monkeypatch, caplog):
+    datasets, _ = local
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=r"org/any: cannot be loaded\. The hub cannot be reached.*a local folder"):
+        read_texts({"path": "org/any"})
+    assert "attempt" not in caplog.text
+
+
+def test_secrets_are_redacted_and_their_cause_is_dropped_row26(local):
+    with pytest.raises(DataError, match=r"Unable to find '/nowhere/<redacted>/t\.jsonl'") as caught:
+        read_texts({"path": "json", "data_files": f"/nowhere/{TOKEN}/t.jsonl"})
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert redacted("Bearer abc.def") == "Bearer <redacted>"
+
+
+def test_an_address_that_cannot_be_listed_is_a_data_error(local):
+    with pytest.raises(DataError, match="data set json: cannot be loaded"):
+        read_texts({"path": "json", "data_files": "http://127.0.0.1:9/t.jsonl?page=1"})

@@ -8,7 +8,9 @@ from inc_laaciq.checkpoint import find_nonfinite
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64], ids=str
+)
 def test_nan_and_infinity_are_counted_by_tensor(dtype: torch.dtype) -> None:
     state = {
         "ok": torch.ones(3, dtype=dtype),

@@ -95,7 +95,7 @@ def test_pickled_shards_are_checked_against_their_index(tmp_path: Path) -> None:
     touch(tmp_path, "config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00007-of-00007.bin")
     weight_map = {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    with pytest.raises(IntegrityError, match="pytorch_model-00002-of-00002.bin is missing") as caught:
+    with pytest.raises(IntegrityError, match=r"pytorch_model-00002-of-00002.bin is missing") as caught:
         find_weights(tmp_path, allow_pickle=True)
     assert "pytorch_model-00007-of-00007.bin is a shard that the index does not list" in str(caught.value)
 

@@ -197,7 +197,7 @@ def test_pipes_folders_and_missing_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.safetensors")
     with pytest.raises(IntegrityError, match=r"pipe\.safetensors: is not an ordinary file"):
         read_header(tmp_path / "pipe.safetensors")
-    with pytest.raises(IntegrityError, match="is not an ordinary file|cannot be read"):
+    with pytest.raises(IntegrityError, match=r"is not an ordinary file|cannot be read"):
         read_header(tmp_path)
     with pytest.raises(IntegrityError, match="No such file"):
         read_header(tmp_path / "none.safetensors")
@@ -231,7 +231,7 @@ def _judge(path: Path) -> None:
     assert shapes == {name: entry.shape for name, entry in header.tensors.items()}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
     cut=st.integers(0, 400),
@@ -262,7 +262,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     header=st.dictionaries(st.text(max_size=6), st.one_of(_entries, _values), max_size=4),
     data=st.integers(0, 64),
@@ -296,5 +296,5 @@ def test_layouts_that_cover_the_data_are_read_and_others_are_not(
         assert set(read_header(scratch).tensors) == {name for name, _ in entries}
         _judge(scratch)
     else:
-        with pytest.raises(IntegrityError, match="truncated|trailing"):
+        with pytest.raises(IntegrityError, match=r"truncated|trailing"):
             read_header(scratch)

@@ -71,7 +71,9 @@ def test_all_differences_are_listed_at_once(sharded: Path) -> None:
 
 
 def test_a_tensor_in_the_wrong_shard_or_in_two() -> None:
-    assert differences({"a": ONE}, {ONE: ["a"], TWO: ["a"]}) == [f"{TWO} holds 'a', which the index does not list there"]
+    assert differences({"a": ONE}, {ONE: ["a"], TWO: ["a"]}) == [
+        f"{TWO} holds 'a', which the index does not list there"
+    ]
     assert differences({"a": ONE}, {ONE: [], TWO: ["a"]}) == [
         f"the index lists 'a' in {ONE}, which does not hold it",
         f"{TWO} holds 'a', which the index does not list there",
@@ -105,13 +107,13 @@ def test_an_index_of_the_wrong_form(sharded: Path, weight_map: object) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"weight_map": {"a": "x", "a": "y"}}', "\0"], ids=repr)
 def test_an_index_that_is_not_json(sharded: Path, text: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(IntegrityError, match="JSON|occurs twice"):
+    with pytest.raises(IntegrityError, match=r"JSON|occurs twice"):
         find_weights(sharded)
 
 
 def test_both_a_single_file_and_shards(sharded: Path) -> None:
     save_file({"a": torch.ones(2)}, sharded / "model.safetensors")
-    with pytest.raises(IntegrityError, match="has both model.safetensors and shards"):
+    with pytest.raises(IntegrityError, match=r"has both model.safetensors and shards"):
         find_weights(sharded)
 
 

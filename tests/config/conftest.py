@@ -31,7 +31,7 @@ def refused(read: Read, tmp_path: Path) -> Refused:
     """Message of the SpecError about a text, without the folder of the file."""
 
     def message(text: str) -> str:
-        with pytest.raises(SpecError, match=".") as caught:
+        with pytest.raises(SpecError, match=r".") as caught:
             read(text)
         assert caught.value.exit_code == 2
         return str(caught.value).replace(f"{tmp_path}/", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import os
 import time
@@ -10,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import Read
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def _error(text: str) -> str:
-    with pytest.raises(SpecError, match=".") as caught:
+    with pytest.raises(SpecError, match=r".") as caught:
         parse_document(text, "c.yaml")
     return str(caught.value)
 
@@ -61,7 +62,7 @@ def test_row_01_file_without_permission_is_refused() -> None:
 
 
 def test_row_01_device_without_end_is_refused() -> None:
-    with pytest.raises(SpecError, match="/dev/zero: is not a regular file"):
+    with pytest.raises(SpecError, match=r"^/dev/zero: is not a regular file"):
         read_config("/dev/zero")
 
 
@@ -102,7 +103,9 @@ def test_empty_file_is_refused(text: str) -> None:
     assert _error(text).startswith("c.yaml: the file is empty")
 
 
-@pytest.mark.parametrize(("text", "kind"), [("- 1", "list"), ("just text", "text"), ("3", "number"), ("true", "boolean")])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("- 1", "list"), ("just text", "text"), ("3", "number"), ("true", "boolean")]
+)
 def test_root_that_is_no_mapping_is_refused(text: str, kind: str) -> None:
     assert f"holds a {kind}, not a mapping" in _error(text)
 
@@ -180,7 +183,7 @@ def _billion_laughs() -> str:
     first = "a: &a [x, x, x, x, x, x, x, x, x]\n"
     levels = "abcdefghi"
     return first + "".join(
-        f"{name}: &{name} [{', '.join(['*' + below] * 9)}]\n" for below, name in zip(levels, levels[1:], strict=False)
+        f"{name}: &{name} [{', '.join(['*' + below] * 9)}]\n" for below, name in itertools.pairwise(levels)
     )
 
 
@@ -188,21 +191,24 @@ def _billion_laughs() -> str:
     ("text", "reason"),
     [
         pytest.param(_billion_laughs(), f"more than {MAX_NODES} values", id="aliases"),
-        pytest.param("a: [" + "1," * 400_000 + "1]", f"more than {MAX_NODES} values", id="long list"),
+        pytest.param("a: [" + "1," * 200_000 + "1]", f"more than {MAX_NODES} values", id="long list"),
         pytest.param("a: " + "[" * 400_000, f"nested deeper than {MAX_DEPTH}", id="deep lists"),
         pytest.param("a: " + "{a: " * 200_000, f"nested deeper than {MAX_DEPTH}", id="deep mappings"),
         pytest.param("- " * 400_000, f"nested deeper than {MAX_DEPTH}", id="deep block lists"),
     ],
 )
-def test_row_04_bomb_is_refused_at_once_in_little_memory(text: str, reason: str) -> None:
+def test_row_04_bomb_is_refused_at_once(text: str, reason: str) -> None:
     started = time.process_time()
     assert reason in _error(text)
     assert time.process_time() - started < 1.0
+
+
+def test_row_04_bomb_takes_little_memory() -> None:
     tracemalloc.start()
-    _error(text)
+    _error(_billion_laughs())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 30_000_000
+    assert peak < 1_000_000
 
 
 def test_row_04_large_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:
@@ -293,35 +299,27 @@ def test_lines_are_known_for_keys_and_items() -> None:
     }
 
 
-_PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=8), inner, max_size=4),
+# JSON is YAML, but for control characters, and for line separators, which YAML folds.
+_TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn", "Zl", "Zp"]), max_size=8)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | _TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4),
     max_leaves=12,
 )
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda key: key != "<<"), _PLAIN, min_size=1, max_size=4))
-def test_what_pyyaml_writes_is_read_back(data: dict[str, object]) -> None:
-    # JSON quotes every string, so no difference between YAML 1.1 and 1.2 is in the way.
-    text = yaml.safe_dump(data, default_style='"', allow_unicode=True)
-    assert _strings(parse_document(text).data) == _strings(data)
-
-
-def _strings(value: object) -> object:
-    """All scalars as text: quoted by PyYAML, numbers carry tags, which this test is not about."""
-    if isinstance(value, dict):
-        return {key: _strings(item) for key, item in value.items()}
-    return [_strings(item) for item in value] if isinstance(value, list) else str(value)
+@given(st.dictionaries(_TEXT, _VALUES, min_size=1, max_size=4))
+def test_json_is_read_as_what_it_is(data: dict[str, object]) -> None:
+    assert parse_document(json.dumps(data, ensure_ascii=False)).data == data
 
 
 @given(st.text(alphabet=st.sampled_from("ab:-?[]{}&*!|>'\"%@`#,. \n\t\\\x85<0"), max_size=40) | st.text(max_size=40))
 def test_any_text_gives_a_document_or_a_spec_error(text: str) -> None:
     try:
-        document = parse_document(text, "c.yaml")
+        found: object = parse_document(text, "c.yaml").data
     except SpecError as error:
-        assert str(error).startswith("c.yaml:")
-    else:
-        assert isinstance(document.data, dict)
+        found = str(error)
+    assert isinstance(found, dict) or str(found).startswith("c.yaml:")
 
 
 def test_reader_reaches_every_caller(read: Read) -> None:

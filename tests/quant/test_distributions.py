@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,10 +35,7 @@ def test_tail_moments_against_numerical_integration(order, t, shape):
     density = stats.gennorm(shape, scale=float(spread_of_shape(shape))).pdf
     # the density of a small shape has a cusp at zero and a long tail, so the interval is cut where quad needs it
     ends = [t, t + 1.0, t + 10.0, t + 200.0]
-    parts = [
-        integrate.quad(lambda x: 2 * x**order * density(x), *pair, limit=200)[0]
-        for pair in zip(ends, ends[1:], strict=False)
-    ]
+    parts = [integrate.quad(lambda x: 2 * x**order * density(x), *pair, limit=200)[0] for pair in pairwise(ends)]
     assert tail_moment(order, t, shape) == pytest.approx(sum(parts), rel=1e-5, abs=1e-9)
 
 

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from report_runs import HOSTILE, hostile_run, hostile_texts, sample_run, shuffled
+
+from inc_laaciq.errors import IntegrityError
+from inc_laaciq.report.characters import visible
+from inc_laaciq.report.html import to_html
+
+VOID = {"meta", "link", "line", "circle", "rect", "br"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, in order, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.declarations: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.texts.append(" ".join(data.split()))
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(data)
+
+    def handle_decl(self, decl: str) -> None:
+        self.declarations.append(decl)
+
+    @property
+    def shape(self) -> list[tuple[str, tuple[str, ...]]]:
+        return [(tag, tuple(sorted(attributes))) for tag, attributes in self.tags]
+
+
+def test_it_is_one_well_formed_page_that_needs_no_network() -> None:
+    page = Page(to_html(sample_run()))
+    assert page.open == []
+    assert page.declarations == ["DOCTYPE html"]
+    names = {tag for tag, _ in page.tags}
+    assert names.isdisjoint({"script", "img", "iframe", "object", "embed", "base", "form", "a", "use", "image"})
+    references = [
+        attributes[key]
+        for _, attributes in page.tags
+        for key in ("src", "href", "srcset", "data", "action", "style", "xlink:href")
+        if key in attributes
+    ]
+    assert references == ["data:,"]
+    assert "@import" not in to_html(sample_run())
+    assert "url(" not in to_html(sample_run())
+
+
+def test_the_browser_is_told_to_load_nothing() -> None:
+    head = [attributes for tag, attributes in Page(to_html(sample_run())).tags if tag == "meta"]
+    policy = next(meta["content"] for meta in head if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    assert any(meta.get("name") == "viewport" for meta in head)
+
+
+def test_the_figures_are_on_the_page() -> None:
+    texts = Page(to_html(sample_run())).texts
+    for shown in (
+        "tiny-bloom",
+        "FAIL",
+        "FAIL he: not evaluated, no text was found",
+        "+12.4 ± 2.1",
+        "+3.72%",
+        "+24.8 ± 2.1",
+        "0.50x [0.41, 0.63] of",
+        "3.84 pp",
+        "4.8 MB to 2.3 MB",
+        "not evaluated: no text was found",
+        "h.0.dense",
+        "float: output layer",
+        "fi: 3 damaged lines were skipped.",
+        "ab" * 32,
+    ):
+        assert shown in texts, shown
+    assert any("max_degradation: 10%" in text for text in texts)
+
+
+def test_each_language_of_the_plot_can_be_read_aloud() -> None:
+    page = Page(to_html(sample_run()))
+    images = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert len(images) == 3
+    assert all(set((image["aria-labelledby"] or "").split()) <= ids for image in images)
+    assert len([1 for _, attributes in page.tags if "id" in attributes]) == len(ids)
+    assert "Swahili: +12.4 ± 2.1 mnat/B; INC RTN +24.8 ± 2.1" in page.texts
+
+
+def test_names_of_languages_are_isolated_from_the_direction_around_them() -> None:
+    run = sample_run()
+    run["languages"]["he"] |= {"name": "עברית"}
+    page = to_html(run)
+    assert page.count("עברית") == page.count('<bdi dir="auto">עברית</bdi>')
+
+
+@given(hostile_texts())
+def test_no_text_of_others_adds_or_changes_a_tag(text: str) -> None:
+    assume(visible(text))
+    page = to_html(hostile_run(text))
+    page.encode("utf-8")
+    assert Page(page).shape == Page(to_html(hostile_run("harmless"))).shape
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_others_is_shown_as_it_is(text: str) -> None:
+    page = Page(to_html(hostile_run(text)))
+    assert page.texts.count(visible(text)) >= 8
+
+
+def test_only_a_known_verdict_becomes_a_class() -> None:
+    page = Page(to_html(sample_run(verdict='PASS" onclick="x')))
+    assert [attributes["class"] for tag, attributes in page.tags if tag == "section" and "class" in attributes] == [
+        "verdict UNKNOWN"
+    ]
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b"), ("a", "b", "c", "d", "e")], ids=len)
+def test_any_number_of_comparisons(names: tuple[str, ...]) -> None:
+    other = sample_run()["comparisons"]["INC RTN"]
+    page = Page(to_html(sample_run(comparisons=dict.fromkeys(names, other))))
+    marks = [attributes for tag, attributes in page.tags if (attributes.get("class") or "").startswith("mark")]
+    assert len(marks) == (3 + 1) * (1 + len(names))
+
+
+def test_a_run_without_languages_is_a_page_too() -> None:
+    page = Page(to_html({"schema": "inc-laaciq/run/1", "verdict": "NOT-RUN", "languages": {}}))
+    assert "NOT-RUN" in page.texts
+    assert page.open == []
+
+
+def test_another_schema_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="schema"):
+        to_html({"schema": "other"})
+
+
+@given(st.sampled_from(HOSTILE))
+def test_the_same_content_gives_the_same_bytes(text: str) -> None:
+    assert to_html(shuffled(hostile_run(text))) == to_html(hostile_run(text))
+
+
+def test_bytes_do_not_depend_on_hash_seed_locale_or_time_zone() -> None:
+    program = (
+        "import hashlib, report_runs; from inc_laaciq.report.html import to_html; "
+        "from inc_laaciq.report.markdown import to_markdown; run = report_runs.sample_run(); "
+        "print(hashlib.sha256((to_html(run) + to_markdown(run)).encode()).hexdigest())"
+    )
+    digests = set()
+    for seed, locale, zone in (("0", "C", "UTC"), ("4711", "C.UTF-8", "Asia/Kathmandu")):
+        paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+        environment = os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": locale, "TZ": zone, "PYTHONPATH": paths}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+        digests.add(done.stdout)
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == len(hashlib.sha256().hexdigest())
+
+
+@pytest.mark.chromium
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_runs_no_script_even_if_an_escape_were_missed(tmp_path: Path) -> None:
+    script = '<script>document.title = "broken"</script><img src="x" onerror="document.title = \'broken\'">'
+    page = to_html(sample_run()).replace("<main>", f"<main>{script}")
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    titles = []
+    for name, content in (("with", page), ("without", page.replace("default-src 'none'", "default-src *"))):
+        (tmp_path / f"{name}.html").write_text(
+            content.replace("base-uri", "script-src 'unsafe-inline'; base-uri") if name == "without" else content,
+            encoding="utf-8",
+        )
+        dump = subprocess.run(
+            [*browser, "--dump-dom", (tmp_path / f"{name}.html").as_uri()], capture_output=True, check=True, timeout=60
+        )
+        dom = dump.stdout.decode("utf-8")
+        titles.append(dom[dom.index("<title>") + 7 : dom.index("</title>")])
+    assert titles == ["FAIL: tiny-bloom", "broken"]

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import io
+import unicodedata
+
+import pytest
+from hypothesis import given
+from report_runs import hostile_run, hostile_texts, sample_run
+from rich.cells import cell_len
+from rich.console import Console
+
+from inc_laaciq.errors import IntegrityError
+from inc_laaciq.report.characters import visible
+from inc_laaciq.report.terminal import print_run
+
+
+def printed(run: dict, *, width: int = 80, encoding: str = "utf-8", **console: object) -> str:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding=encoding, errors="strict", newline="") as stream:
+        print_run(run, Console(file=stream, width=width, highlight=False, **console))  # type: ignore[arg-type]
+        stream.flush()
+        return raw.getvalue().decode(encoding)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_the_figures_are_printed_worst_language_first() -> None:
+    lines = printed(sample_run()).splitlines()
+    table = [cells(line) for line in lines]
+    start = table.index(["tag", "language", "float loss", "degradation", "perplexity", "INC RTN", "ratio"])
+    assert table[start + 2 : start + 10] == [
+        ["sw", "Swahili", "800.0", "+12.4 ± 2.1", "+3.72%", "+24.8 ± 2.1", "0.50x"],
+        ["en", "English", "800.0", "+2.1 ± 1.3", "+0.63%", "+4.2 ± 1.3", "0.50x"],
+        ["fi", "Finnish", "800.0", "-0.4 ± 1.1", "-0.12%", "-0.8 ± 1.1", "n/a"],
+        ["he", "Hebrew", "not evaluated"],
+        [],
+        ["mean", "+4.7 ± 0.9", "+9.4 ± 0.9", "0.50x"],
+        ["worst: sw", "+12.4 ± 2.1", "+3.72%", "+24.8 ± 2.1", "0.50x"],
+        ["disparity", "+12.8 ± 2.4", "3.84 pp", "+25.6 ± 3.0", "0.50x"],
+    ]
+    for line in (
+        "Hebrew (he) was not evaluated: no text was found",
+        "ratio to INC RTN: mean 0.50x [0.41, 0.63], worst: sw 0.50x [0.40, 0.60], disparity 0.50x [0.38, 0.70]",
+        "note: fi: 3 damaged lines were skipped.",
+        "size: 4.8 MB to 2.3 MB (quantized layers 3.1 MB to 443.4 kB)",
+        "verdict: FAIL",
+        "  FAIL he: not evaluated, no text was found",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 120])
+@pytest.mark.parametrize("names", [(), ("INC RTN",), ("INC RTN", "GPTQ", "AWQ")], ids=len)
+def test_tables_keep_within_the_width_and_no_number_is_cut(width: int, names: tuple[str, ...]) -> None:
+    other = sample_run()["comparisons"]["INC RTN"]
+    run = sample_run(comparisons=dict.fromkeys(names, other))
+    run["languages"]["en"]["name"] = "Chinese (Traditional Han)"
+    shown = printed(run, width=width)
+    table = [line for line in shown.splitlines() if "±" in line and line.strip()[0] not in "LsS("]
+    assert table
+    assert max(cell_len(line) for line in table) <= width
+    assert shown.count("+12.4 ± 2.1") >= 1 + 1
+    assert shown.count("+24.8 ± 2.1") == 2 * len(names)
+    assert "…" not in shown
+
+
+def test_a_console_too_narrow_for_a_table_gets_lines_with_whole_numbers() -> None:
+    lines = printed(sample_run(), width=30).splitlines()
+    assert (
+        "sw Swahili: float loss 800.0, degradation +12.4 ± 2.1, perplexity +3.72%, INC RTN +24.8 ± 2.1, ratio 0.50x"
+        in lines
+    )
+    assert "he Hebrew: degradation not evaluated" in lines
+    assert "mean: degradation +4.7 ± 0.9, INC RTN +9.4 ± 0.9, ratio 0.50x" in lines
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "shift_jis", "koi8-r", "utf-8", "utf-16"])
+def test_any_encoding_of_the_output_will_do(encoding: str) -> None:
+    run = sample_run(notes=["Bokmål – 中文 العربية"])
+    run["languages"]["sw"]["name"] = "Kiswahili ☃"
+    shown = printed(run, encoding=encoding)
+    assert "+12.4 + 2.1".replace(" + ", " ± " if encoding not in ("ascii", "koi8-r") else " +- ") in shown
+    assert ("☃" if encoding.startswith("utf") else "\\u2603") in shown
+
+
+def test_plain_ascii_has_ascii_only() -> None:
+    assert printed(sample_run(), encoding="ascii").isascii()
+
+
+def test_there_is_no_colour_unless_on_a_terminal() -> None:
+    assert "\x1b" not in printed(sample_run())
+    assert "\x1b[1;31mverdict: FAIL" in printed(sample_run(), force_terminal=True, color_system="standard")
+    assert "\x1b[1;33mverdict: NOT-RUN" in printed(
+        sample_run(verdict="NOT-RUN"), force_terminal=True, color_system="standard"
+    )
+
+
+@given(hostile_texts())
+def test_no_text_of_others_reaches_the_terminal_as_a_command(text: str) -> None:
+    for encoding in ("utf-8", "ascii"):
+        shown = printed(hostile_run(text), encoding=encoding, force_terminal=True, no_color=True, color_system=None)
+        hidden = {c for c in shown if unicodedata.category(c) in {"Cc", "Cf", "Cs"}} - set("\n\u200c\u200d")
+        assert hidden == set()
+
+
+def test_brackets_are_not_markup() -> None:
+    shown = printed(sample_run(notes=["[red]x[/red] [/] :smile:"]))
+    assert "note: [red]x[/red] [/] :smile:" in shown.splitlines()
+
+
+def test_a_long_reason_is_not_broken_where_it_is_searched_for() -> None:
+    reason = "FAIL sw: " + "/a/long/path" * 20
+    assert f"  {visible(reason)}" in printed(sample_run(reasons=[reason])).splitlines()
+
+
+def test_a_run_without_languages_is_printed_too() -> None:
+    shown = printed({"schema": "inc-laaciq/run/1", "verdict": "NOT-RUN", "reasons": ["NOT-RUN: no gate"]})
+    assert shown.splitlines() == ["unnamed model", "", "verdict: NOT-RUN", "  NOT-RUN: no gate"]
+
+
+def test_another_schema_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="schema"):
+        printed({"schema": "other"})
+
+
+def test_the_same_run_prints_the_same_bytes() -> None:
+    assert printed(sample_run()) == printed(sample_run())

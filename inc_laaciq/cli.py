@@ -115,9 +115,7 @@ def quantize(
 
             job = prepare(run, model, **loading)
             outcome = run_quantization(job, comparisons=compare, progress=progress)
-            progress("writing", 0, 1)
             write_artifacts(job, outcome, folder)
-            progress("writing", 1, 1)
         if failed := outcome.report["verdict"] == "FAIL":
             folder.reject(keep_model=keep_failed, reports=REPORTS)
     _console_report(outcome.report)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from inc_laaciq.backends.inc_fit import quiet
 from inc_laaciq.errors import IntegrityError
 from inc_laaciq.quant.solver import QuantizedWeight
 
@@ -26,7 +27,8 @@ INC_MODEL = "best_model.pt"
 
 def save_inc(quantized: Any, folder: Path) -> None:
     """Neural Compressor's own saved form."""
-    quantized.save(str(folder))
+    with quiet():
+        quantized.save(str(folder))
 
 
 def save_solution(weights: Mapping[str, QuantizedWeight], file: Path) -> None:

@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 EMPTY_LOCK_SECONDS = 60.0
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class _Owner:
     """Who holds a lock; `started` tells a process from a later one with the same number."""

@@ -59,5 +59,5 @@ def fp8_round(x: Tensor, dtype: Fp8Dtype, alpha: Tensor | float) -> Tensor:
     largest = torch.finfo(target).max
     scale = (limit / largest).clamp(min=torch.finfo(torch.float32).tiny)
     clipped = torch.minimum(torch.maximum(x.to(torch.float32), -limit), limit)
-    # A quotient that rounds to just above the largest number is still cast to it: the next one would be 1/14 further.
+    # A quotient that rounded to just above the largest number is cast to it, by far the nearest.
     return (clipped / scale).to(target).to(torch.float32) * scale

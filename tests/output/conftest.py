@@ -28,7 +28,8 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
     yield mount
     for place in reversed(places):
-        subprocess.run(["umount", str(place)], check=True)
+        # Lazy: a writer that failed may hold its file until its traceback is gone.
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_nan_is_refused_by_name(tmp_path: Path, obj: Any, place: str) -> None:
 def test_what_is_not_json_is_the_callers_mistake(tmp_path: Path) -> None:
     circle: list[Any] = []
     circle.append(circle)
-    with pytest.raises((ValueError, RecursionError), match="Circular|recursion"):
+    with pytest.raises((ValueError, RecursionError), match=r"Circular|recursion"):
         write_json_atomic(tmp_path / "a", circle)
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_json_atomic(tmp_path / "a", {"path": tmp_path})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from hypothesis import strategies as st
@@ -131,6 +132,11 @@ def hostile_run(text: str) -> dict[str, Any]:
     ]
     run["comparisons"] = {text: run["comparisons"]["INC RTN"]}
     return run
+
+
+def hidden_characters(rendered: str) -> set[str]:
+    """Characters of a rendering that a reader cannot see, but for line ends and the joiners that scripts need."""
+    return {c for c in rendered if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - set("\n\u200c\u200d")
 
 
 def shuffled(value: Any) -> Any:

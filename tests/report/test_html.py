@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from report_runs import HOSTILE, hostile_run, hostile_texts, sample_run, shuffled
+from report_runs import HOSTILE, hidden_characters, hostile_run, hostile_texts, sample_run, shuffled
 
 from inc_laaciq.errors import IntegrityError
 from inc_laaciq.report.characters import visible
@@ -126,7 +126,7 @@ def test_names_of_languages_are_isolated_from_the_direction_around_them() -> Non
 def test_no_text_of_others_adds_or_changes_a_tag(text: str) -> None:
     assume(visible(text))
     page = to_html(hostile_run(text))
-    page.encode("utf-8")
+    assert hidden_characters(page) == set()
     assert Page(page).shape == Page(to_html(hostile_run("harmless"))).shape
 
 
@@ -149,6 +149,10 @@ def test_any_number_of_comparisons(names: tuple[str, ...]) -> None:
     page = Page(to_html(sample_run(comparisons=dict.fromkeys(names, other))))
     marks = [attributes for tag, attributes in page.tags if (attributes.get("class") or "").startswith("mark")]
     assert len(marks) == (3 + 1) * (1 + len(names))
+    shapes = [mark["class"] for mark in marks]
+    n_shown = 1 + len(names)
+    assert shapes[:n_shown] == [f"mark s{0 if number == 0 else 1 + (number - 1) % 3}" for number in range(n_shown)]
+    assert shapes == shapes[:n_shown] * 4  # the legend, then each language
 
 
 def test_a_run_without_languages_is_a_page_too() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from report_runs import HOSTILE, hostile_run, hostile_texts, sample_run, shuffled
+from report_runs import HOSTILE, hidden_characters, hostile_run, hostile_texts, sample_run, shuffled
 
 from inc_laaciq.errors import IntegrityError
 from inc_laaciq.report.characters import visible
@@ -73,7 +73,7 @@ def test_the_figures_are_in_the_tables() -> None:
 def test_no_text_of_others_adds_or_changes_markup(text: str) -> None:
     assume(visible(text))
     markdown = to_markdown(hostile_run(text))
-    markdown.encode("utf-8")
+    assert hidden_characters(markdown) == set()
     harmless = Rendered(to_markdown(hostile_run("harmless")))
     found = Rendered(markdown)
     assert [tag for tag in found.tags if tag != "code"] == [tag for tag in harmless.tags if tag != "code"]

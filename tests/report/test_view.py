@@ -136,6 +136,8 @@ def test_another_schema_is_refused(schema: object) -> None:
     [
         ({"languages": [1]}, "'languages' should be an object with keys, not list"),
         ({"languages": {"sw": "x"}}, "'sw' should be an object with keys, not str"),
+        ({"languages": []}, "'languages' should be an object with keys, not list"),
+        ({"layers": ""}, "'layers' should be a list, not str"),
         ({"reasons": "FAIL"}, "'reasons' should be a list, not str"),
         ({"notes": {"a": 1}}, "'notes' should be a list, not dict"),
         ({"layers": [3]}, "entry 0 of 'layers' should be an object with keys, not int"),
@@ -143,7 +145,18 @@ def test_another_schema_is_refused(schema: object) -> None:
         ({"bytes": 5}, "'bytes' should be an object with keys, not int"),
         ({"meta": "\x1b"}, r"'meta' should be an object with keys, not str '\\x1b'"),
     ],
-    ids=["languages", "language", "reasons", "notes", "layer", "comparison", "bytes", "meta"],
+    ids=[
+        "languages",
+        "language",
+        "empty list",
+        "empty text",
+        "reasons",
+        "notes",
+        "layer",
+        "comparison",
+        "bytes",
+        "meta",
+    ],
 )
 def test_a_damaged_section_is_named(damage: dict[str, object], message: str) -> None:
     with pytest.raises(IntegrityError, match=message):

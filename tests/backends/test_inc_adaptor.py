@@ -1,0 +1,269 @@
+"""`strategy: la_aciq` through the stock calls of Neural Compressor's adaptor API, bit by bit."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from neural_compressor import quantization
+from neural_compressor.config import PostTrainingQuantConfig, TuningCriterion
+from neural_compressor.strategy.strategy import STRATEGIES
+from neural_compressor.utils.pytorch import load
+
+import inc_laaciq
+from inc_laaciq.backends.inc_adaptor import LaAciqTuneStrategy, register
+from inc_laaciq.backends.inc_fit import quantized_layers
+from inc_laaciq.calibration.layers import linearize
+from inc_laaciq.errors import BackendError, EvaluationError, NumericError, SpecError
+
+pytestmark = pytest.mark.inc
+
+
+def config(bits=4, group_size=32, scheme="sym", rules=None, **more):
+    weight = {"bits": [bits], "group_size": [group_size], "scheme": [scheme]}
+    kwargs = more.pop("strategy_kwargs", None)
+    return PostTrainingQuantConfig(
+        approach="weight_only",
+        op_type_dict={".*": {"weight": weight}},
+        op_name_dict=rules,
+        tuning_criterion=TuningCriterion(strategy="la_aciq", strategy_kwargs=kwargs),
+        **more,
+    )
+
+
+class Scores:
+    """An eval_func that returns given scores in turn; Neural Compressor 3.7 reads the source of plain functions."""
+
+    def __init__(self, *scores):
+        self._scores = iter(scores)
+
+    def __call__(self, model):
+        return next(self._scores)
+
+
+def unpacked(module):
+    """Codes and scales of Neural Compressor's packed layer in its default form."""
+    codes = module.unpack_tensor(module.qweight.T.contiguous()).int()[: module.out_features, : module.in_features]
+    zero_point = module.unpack_tensor(module.qzeros.contiguous()).int().T[: module.out_features] + 1
+    zero_point = zero_point % 2**module.bits
+    return codes, module.scales.T.float(), zero_point[:, : module.scales.shape[0]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "group_size", "scheme"),
+    [(4, 32, "sym"), (4, 32, "asym"), (4, -1, "sym"), (8, -1, "sym"), (8, 64, "sym"), (3, 32, "asym"), (2, 32, "sym")],
+)
+def test_codes_and_scales_survive_neural_compressor_bit_by_bit(model, batches, bits, group_size, scheme):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    loader = inc_laaciq.LanguageLoader(batches)
+    quantized = quantization.fit(model, config(bits, group_size, scheme), calib_dataloader=loader)
+
+    assert quantized.q_config["la_aciq"] == {"mode": "balanced", "reconcile": "mean"}
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"{name} of the float model was changed"
+    solved = quantized.la_aciq.weights
+    assert quantized_layers(quantized.q_config) == set(solved)
+    assert not any("lm_head" in name or "embed" in name or "wte" in name for name in solved)
+    for name, weight in solved.items():
+        assert torch.equal(quantized.model.get_submodule(name).weight, weight.dequantize())
+
+    ids = batches["en"][0]
+    expected = quantized.model(ids).logits
+    quantized.save("saved")
+    reloaded = load("saved", copy.deepcopy(linearize(model)), weight_only=True)
+    assert torch.equal(reloaded(ids).logits, expected)
+
+    packed = quantized.export_compressed_model()
+    for name, weight in solved.items():
+        codes, scale, zero_point = unpacked(packed.get_submodule(name))
+        assert torch.equal(scale, weight.scale), name
+        if scheme == "sym":
+            assert torch.equal(codes - 2 ** (bits - 1), weight.codes.int()), name
+        else:
+            assert torch.equal(codes, weight.codes.int()), name
+            assert torch.equal(zero_point, weight.zero_point.int()), name
+
+
+def test_without_help_neural_compressor_derives_other_scales(bloom, batches):
+    """Why `gptq_config` is given: the stock export takes absmax of the fake-quantized weights."""
+    quantized = quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    solved = quantized.la_aciq.weights
+    quantized.gptq_config = {}
+    packed = quantized.export_compressed_model()
+    assert any(not torch.equal(unpacked(packed.get_submodule(n))[1], w.scale) for n, w in solved.items())
+
+
+def test_default_quant_level_does_not_replace_the_strategy(bloom, batches):
+    stock = config()
+    assert stock.quant_level == "auto"
+    quantized = quantization.fit(bloom, stock, calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    assert "la_aciq" in quantized.q_config
+    assert isinstance(quantized.gptq_config, dict)
+
+
+def test_quant_level_zero_is_refused_by_name(bloom):
+    with pytest.raises(SpecError, match="quant_level=1"):
+        quantization.fit(bloom, config(quant_level=0))
+
+
+def test_other_strategies_are_still_neural_compressors_own(bloom):
+    stock = PostTrainingQuantConfig(approach="weight_only")
+    quantized = quantization.fit(bloom, stock)
+    assert "la_aciq" not in quantized.q_config
+    with pytest.raises(AssertionError, match="strategy"):
+        TuningCriterion(strategy="no_such_strategy")
+
+
+def test_registering_twice_changes_nothing():
+    before = dict(STRATEGIES)
+    register()
+    inc_laaciq.backends.inc_registration.register_on_import()
+    assert dict(STRATEGIES) == before
+    assert STRATEGIES["la_aciq"] is LaAciqTuneStrategy
+
+
+@pytest.mark.parametrize("first", ["inc_laaciq", "neural_compressor"])
+def test_either_import_order_works_and_leaves_logging_alone(first):
+    second = {"inc_laaciq": "neural_compressor", "neural_compressor": "inc_laaciq"}[first]
+    script = f"""
+        import logging, warnings
+        warnings.simplefilter("ignore")
+        mine = logging.StreamHandler()
+        logging.getLogger().addHandler(mine)
+        import {first}
+        import {second}
+        from neural_compressor import quantization
+        from neural_compressor.config import TuningCriterion
+        from neural_compressor.strategy.strategy import STRATEGIES
+        assert TuningCriterion(strategy="la_aciq").strategy == "la_aciq"
+        assert "la_aciq" in STRATEGIES
+        assert logging.getLogger().handlers == [mine], logging.getLogger().handlers
+        assert not logging.getLogger("inc_laaciq").handlers
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_does_not_import_neural_compressor_or_torch():
+    script = "import sys, inc_laaciq; print([m for m in ('torch', 'neural_compressor', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_tied_embeddings_stay_tied_and_float(bloom, batches):  # faults row 45
+    quantized = quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    embedding, head = quantized.model.transformer.word_embeddings, quantized.model.lm_head
+    assert embedding.weight is head.weight
+    assert torch.equal(embedding.weight, bloom.transformer.word_embeddings.weight)
+
+
+def test_conv1d_is_transposed_and_the_users_model_keeps_it(batches):  # faults row 46
+    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=128, n_embd=64, n_layer=1, n_head=4)).eval()
+    ids = batches["en"][0]
+    torch.testing.assert_close(linearize(model)(ids).logits, model(ids).logits)
+    quantized = quantization.fit(model, config(8, -1), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    assert isinstance(model.transformer.h[0].attn.c_attn, Conv1D)
+    assert quantized.la_aciq.weights["transformer.h.0.attn.c_attn"].codes.shape == (192, 64)
+    torch.testing.assert_close(quantized.model(ids).logits, model(ids).logits, atol=0.05, rtol=0)
+
+
+def test_rules_leave_layers_in_float_and_mix_bits(bloom, batches):
+    rules = {
+        "transformer.h.0.mlp.dense_h_to_4h": {"weight": {"dtype": ["fp32"]}, "activation": {"dtype": ["fp32"]}},
+        "transformer.h.1.*": {"weight": {"bits": [8], "group_size": [-1], "scheme": ["sym"], "dtype": ["int"]}},
+    }
+    quantized = quantization.fit(bloom, config(rules=rules), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    by_name = {layer.name: layer.weight for layer in quantized.la_aciq.layers}
+    assert by_name["transformer.h.0.mlp.dense_h_to_4h"] is None
+    assert by_name["transformer.h.0.self_attention.dense"].bits == 4
+    assert by_name["transformer.h.1.self_attention.dense"].bits == 8
+    untouched = "transformer.h.0.mlp.dense_h_to_4h.weight"
+    assert torch.equal(quantized.model.state_dict()[untouched], bloom.state_dict()[untouched])
+
+
+def test_no_text_and_no_mode_is_data_free(bloom, caplog):
+    with caplog.at_level(logging.WARNING, logger="inc_laaciq"):
+        quantized = quantization.fit(bloom, config())
+    assert quantized.q_config["la_aciq"]["mode"] == "fast"
+    assert "no calibration text" in caplog.text
+
+
+def test_no_text_with_mode_balanced_is_an_error(bloom):
+    with pytest.raises(SpecError, match="needs calibration text"):
+        quantization.fit(bloom, config(strategy_kwargs={"mode": "balanced"}))
+
+
+def test_a_loader_without_languages_is_refused(bloom, batches):
+    loader = torch.utils.data.DataLoader(batches["en"][0], batch_size=2)
+    with pytest.raises(SpecError, match="does not say what language"):
+        quantization.fit(bloom, config(), calib_dataloader=loader)
+
+
+def test_unknown_setting_is_refused_with_a_suggestion(bloom):
+    with pytest.raises(SpecError, match="Did you mean .reconcile"):
+        quantization.fit(bloom, config(strategy_kwargs={"reconsile": "minimax"}))
+
+
+def test_eight_bit_asymmetric_is_refused_because_neural_compressor_unpacks_it_wrongly(bloom, batches):
+    with pytest.raises(SpecError, match="8-bit asymmetric"):
+        quantization.fit(bloom, config(8, 32, "asym"), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    # If Neural Compressor mends this, the difference below becomes an int16 and the refusal can go.
+    codes, zero_point = torch.tensor([255], dtype=torch.uint8), torch.tensor([10], dtype=torch.uint8)
+    assert int(torch.subtract(codes, zero_point).to(torch.int8)) != 245
+
+
+def test_errors_of_the_run_reach_the_caller(bloom, batches):
+    with torch.no_grad():
+        bloom.transformer.h[0].mlp.dense_h_to_4h.weight[0, 0] = float("nan")
+    with pytest.raises(NumericError, match="dense_h_to_4h.*1 NaN"):
+        quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+
+
+def test_foreign_errors_reach_the_caller(bloom, batches):
+    class Broken:
+        def __call__(self, model):
+            raise ZeroDivisionError("in the user's own evaluation")
+
+    with pytest.raises(BackendError, match="in the user's own evaluation") as caught:
+        quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches), eval_func=Broken())
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_interrupt_reaches_the_caller(bloom, batches):
+    class Interrupted:
+        def __call__(self, model):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches), eval_func=Interrupted())
+
+
+def test_a_search_that_fails_says_what_came_closest(bloom, batches):
+    loader = inc_laaciq.LanguageLoader(batches)
+    with pytest.raises(EvaluationError, match=r"baseline 1\.0.*trial 1: 0\.5"):
+        quantization.fit(bloom, config(), calib_dataloader=loader, eval_func=Scores(1.0, 0.5))
+
+
+def test_a_search_that_succeeds_returns_the_solution(bloom, batches):
+    loader = inc_laaciq.LanguageLoader(batches)
+    quantized = quantization.fit(bloom, config(), calib_dataloader=loader, eval_func=Scores(1.0, 0.999))
+    for name, weight in quantized.la_aciq.weights.items():
+        assert torch.equal(quantized.model.get_submodule(name).weight, weight.dequantize())
+
+
+def test_saved_scales_are_plain_numbers(bloom, batches):
+    quantized = quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    quantized.save("saved")
+    with open("saved/gptq_config.json", encoding="utf-8") as file:
+        entry = json.load(file)["transformer.h.0.self_attention.dense"]
+    assert all(isinstance(value, float) for row in entry["scale"] for value in row)

@@ -35,7 +35,7 @@ class _Terminated(BaseException):
 @click.option("-v", "--verbose", is_flag=True, help="Show log messages of this package and of Neural Compressor.")
 @click.pass_context
 def cli(context: click.Context, debug: bool, verbose: bool) -> None:
-    """Quantize multilingual language models so that every language keeps its quality.
+    r"""Quantize multilingual language models so that every language keeps its quality.
 
     \b
     inc-laaciq quantize yaml/w4g64_sym.yaml --output OUT   quantize through Intel Neural Compressor
@@ -84,6 +84,7 @@ _pickle = click.option(
 @click.pass_obj
 def quantize(
     flags: dict[str, bool],
+    /,
     config: Path,
     model: str | None,
     output: Path | None,
@@ -92,7 +93,7 @@ def quantize(
     compare: tuple[str, ...],
     **loading: Any,
 ) -> None:
-    """Quantize a model as CONFIG says, evaluate every language, and write a folder.
+    r"""Quantize a model as CONFIG says, evaluate every language, and write a folder.
 
     CONFIG is a yaml file with Intel Neural Compressor's keys and a `la_aciq:` section; see yaml/ for presets and
     yaml/annotated.yaml for every key.
@@ -160,7 +161,9 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
     help="Folder of <language>.txt or a JSONL file.  [default: the texts recorded in a `quantize` output]",
 )
 @click.option(
-    "--tokens-per-language", type=click.IntRange(min=0), help="Tokens scored of each language; 0 = all.  [default: 4096]"
+    "--tokens-per-language",
+    type=click.IntRange(min=0),
+    help="Tokens scored of each language; 0 = all.  [default: 4096]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Which sentences are drawn.  [default: 0]")
 @_trust
@@ -169,6 +172,7 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
 @click.pass_obj
 def evaluate(
     flags: dict[str, bool],
+    /,
     model: str,
     output: Path,
     texts: Path | None,
@@ -271,3 +275,7 @@ def _survive_narrow_terminals() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    main()

@@ -102,12 +102,18 @@ def _load_output(folder: Path) -> _Subject:
     from inc_laaciq.backends import inc_saved
 
     record = json.loads((folder / "laaciq.json").read_text(encoding="utf-8"))
-    verify_manifest(folder, record["files"], required=[inc_saved.PACKED])
+    is_packed = (folder / inc_saved.PACKED).exists()
+    deployed = inc_saved.PACKED if is_packed else inc_saved.INC_MODEL
+    verify_manifest(folder, record["files"], required=[deployed])
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     skeleton = linearize(AutoModelForCausalLM.from_config(config))
     tokenizer = load_tokenizer(folder)
+    if is_packed:
+        model = inc_saved.load_packed(skeleton, record["layers"], folder / deployed)
+    else:
+        model = inc_saved.load_int8(skeleton.eval(), folder / deployed)
     return _Subject(
-        model=inc_saved.load_packed(skeleton, record["layers"], folder / inc_saved.PACKED),
+        model=model,
         tokenizer=tokenizer,
         provenance={**record["model"], "kind": "inc"},
         tokenizer_sha256=tokenizer_sha256(tokenizer),

@@ -45,7 +45,11 @@ class Job:
 
 
 def prepare(
-    run: RunSpec, model: str | Path | None = None, *, trust_remote_code: bool = False, revision: str | None = None,
+    run: RunSpec,
+    model: str | Path | None = None,
+    *,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
     allow_pickle: bool = False,
 ) -> Job:
     """Load and check everything; nothing is written.

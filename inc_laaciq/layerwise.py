@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from inc_laaciq.calibration.collect import Progress, collect
-from inc_laaciq.calibration.layers import Layer
+from inc_laaciq.calibration.layers import Layer, linear_layer
 from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
 from inc_laaciq.errors import EvaluationError, LaaciqError, NumericError, SpecError
 from inc_laaciq.quant.activation import Range, static_range
@@ -154,11 +154,11 @@ def _leave_nonfinite_in_float(
     for layer in layers:
         if layer.weight is not None:
             try:
-                check_finite(model.get_submodule(layer.name).weight)
+                check_finite(linear_layer(model, layer.name).weight)
             except NumericError as error:
                 if settings.nan != "keep-fp":
                     raise NumericError(
-                        f"layer {layer.name!r}: {error}. Repair the model, or set la_aciq.nan: keep-fp to leave it in float"
+                        f"layer {layer.name!r}: {error}. Repair the model, or set la_aciq.nan to keep-fp to leave it in float"
                     ) from None
                 logger.warning("layer %s stays in float: %s", layer.name, error)
                 layer = replace(layer, weight=None, reason=str(error))
@@ -176,6 +176,6 @@ def _solve_layer(
         logger.warning("layer %s: no calibration token reached it; it is solved without data", layer.name)
         spec = replace(spec, mode="fast")
     try:
-        return solve(model.get_submodule(layer.name).weight, spec, moments)
+        return solve(linear_layer(model, layer.name).weight, spec, moments)
     except LaaciqError as error:
         raise type(error)(f"layer {layer.name!r}: {error}") from error

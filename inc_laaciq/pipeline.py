@@ -55,9 +55,7 @@ class Outcome:
     quantized: Any
 
 
-def run_quantization(
-    job: Job, *, comparisons: Sequence[str] = (), progress: Progress | None = None
-) -> Outcome:
+def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Progress | None = None) -> Outcome:
     """Quantize through Intel Neural Compressor, evaluate every language, and judge.
 
     Parameters
@@ -77,15 +75,13 @@ def run_quantization(
     plan = job.plan
     if not plan.fits:
         raise ResourceError(
-            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and {(plan.available_bytes or 0) / 1e9:.1f} "
-            "are free; see `inc-laaciq plan`. Use mode 'fast', fewer languages, or a larger machine"
+            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and "
+            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. Use mode 'fast', fewer languages, or a larger machine"
         )
     settings, clock = job.run.la_aciq, Clock()
     loader = None
     if job.calibration is not None:
-        loader = calibration_batches(
-            settings, job.source.tokenizer, corpus=job.calibration, progress=progress
-        )
+        loader = calibration_batches(settings, job.source.tokenizer, corpus=job.calibration, progress=progress)
     with clock.stage("quantize"), inc_fit.quiet():
         quantized = inc_fit.fit(job.source.model, job.run, loader)
     solution = quantized.la_aciq

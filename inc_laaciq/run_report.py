@@ -56,7 +56,7 @@ def run_report(
     settings = job.run.la_aciq
     compared, missing = _degradations(job, solution, measured)
     verdict = judge({tag: _entry(d) for tag, d in compared.items()}, settings.gate, missing)
-    tokens = {tag: rows.n_tokens for tag, rows in loader.batches.items()} if loader is not None else {}
+    tokens = loader.n_tokens if loader is not None else {}
     languages: dict[str, dict[str, Any]] = {
         tag: {**_entry(d), "calibration_tokens": tokens.get(tag, 0)} for tag, d in compared.items()
     }
@@ -85,11 +85,9 @@ def run_report(
     }
 
 
-def _degradations(
-    job: Job, solution: Solution, measured: Measured
-) -> tuple[dict[str, Degradation], dict[str, str]]:
+def _degradations(job: Job, solution: Solution, measured: Measured) -> tuple[dict[str, Degradation], dict[str, str]]:
     """Degradation of every language that has one, and the reason why the others have none."""
-    missing = {tag: "no evaluation text was found" for tag in (job.evaluation.missing if job.evaluation else ())}
+    missing = dict.fromkeys(job.evaluation.missing if job.evaluation else (), "no evaluation text was found")
     missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
     compared: dict[str, Degradation] = {}
     for tag, before in (measured.baseline or {}).items():

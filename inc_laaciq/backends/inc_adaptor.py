@@ -118,7 +118,9 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
             # torch's INT8 kernels take positive scales only, and read a range for every input.
             settings, activation = replace(settings, signed=False), self._run.activation
             if not batches:
-                raise SpecError("static INT8 needs calibration text: give la_aciq.calibration.texts or calib_dataloader")
+                raise SpecError(
+                    "static INT8 needs calibration text: give la_aciq.calibration.texts or calib_dataloader"
+                )
         model = self.model.model
         layers = find_layers(model, WeightSpec(), _rules(config), lm_head=settings.lm_head)
         solution = quantize_layers(model, layers, batches, settings, activation=activation, progress=progress)
@@ -193,7 +195,7 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
 
 
 def _run_of(kwargs: Mapping[str, Any]) -> RunSpec:
-    """The configuration behind `strategy_kwargs`: a `RunSpec` from `load_config`, or the keys of a `la_aciq:` section."""
+    """Configuration behind `strategy_kwargs`: a `RunSpec` from `load_config`, or the keys of a `la_aciq:` section."""
     given = kwargs.get("run")
     return given if isinstance(given, RunSpec) else run_spec({"strategy": STRATEGY, "la_aciq": dict(kwargs)})
 
@@ -249,8 +251,8 @@ def register() -> None:
 def _unless_la_aciq(stock: Any) -> Callable[..., Any]:
     """`fit` replaces the strategy's name when `quant_level` is "auto" or 0; the criterion still has the user's."""
 
-    def create(*args: Any, conf: Any, **kwargs: Any) -> Any:
+    def create(model: Any, conf: Any, **kwargs: Any) -> Any:
         asked = conf.quantization.tuning_criterion.strategy
-        return (LaAciqTuneStrategy if asked == STRATEGY else stock)(*args, conf=conf, **kwargs)
+        return (LaAciqTuneStrategy if asked == STRATEGY else stock)(model, conf, **kwargs)
 
     return create

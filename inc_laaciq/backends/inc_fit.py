@@ -1,4 +1,4 @@
-"""Calls into Intel Neural Compressor's `quantization.fit`: the strategy `la_aciq`, and INC's own RTN to compare with."""
+"""Calls of Neural Compressor's `quantization.fit`: the strategy `la_aciq`, and its own RTN to compare with."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def quantized_layers(q_config: Mapping[str, Any]) -> set[str]:
 
 @contextmanager
 def private_workspace() -> Iterator[None]:
-    """Neural Compressor writes history and deployment files into the working folder; here they go to a temporary one."""
+    """Neural Compressor writes history and deployment files into the working folder; here into a temporary one."""
     from neural_compressor.config import options
 
     before = options.workspace

@@ -70,6 +70,33 @@ def _is_scale(model: nn.Module, name: str) -> bool:
     return leaf == "scales" and hasattr(model.get_submodule(parent), "qweight")
 
 
+def load_int8(skeleton: nn.Module, file: Path) -> nn.Module:
+    """A static INT8 model from Neural Compressor's saved form; weights only, never code.
+
+    Parameters
+    ----------
+    skeleton : nn.Module
+        The architecture with any weights.
+    file : Path
+        `best_model.pt`.
+
+    Raises
+    ------
+    IntegrityError
+        If the file is damaged, or holds more than tensors and plain data.
+    """
+    from neural_compressor.utils.pytorch import load
+
+    try:
+        state = torch.load(file, weights_only=True)
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise IntegrityError(f"{file}: it cannot be read as weights: {error}") from error
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded: nn.Module = load(state, skeleton)
+    return loaded.eval()
+
+
 def load_packed(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: Path) -> nn.Module:
     """A packed model from its file.
 
@@ -115,6 +142,6 @@ def load_packed(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: 
             f"{file}: it does not fit the model. Missing: {missing or 'nothing'}; unexpected: "
             f"{list(result.unexpected_keys) or 'nothing'}. Write the output again with `inc-laaciq quantize`"
         )
-    if hasattr(skeleton, "tie_weights"):
-        skeleton.tie_weights()
+    if callable(tie := getattr(skeleton, "tie_weights", None)):
+        tie()
     return skeleton.eval()

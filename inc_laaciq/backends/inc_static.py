@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor
 from torch import nn
-from torch.ao.quantization import ObserverBase, QConfig
+from torch.ao.quantization import ObserverBase
 
 from inc_laaciq.errors import BackendError
 from inc_laaciq.layerwise import Solution
@@ -39,7 +39,7 @@ class SolvedWeightObserver(ObserverBase):
         self.qscheme = torch.per_channel_symmetric
         self.ch_axis = 0
         self.quant_min, self.quant_max = -128, 127
-        self.register_buffer("scale", scale.flatten().clone())
+        self.scale = scale.flatten().clone()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Observe nothing."""
@@ -114,6 +114,5 @@ def _observed_linears(prepared: nn.Module) -> Iterator[tuple[str, nn.Linear, Any
                 yield plain_name(name), linear, observer
 
 
-def _give_scales(linear: nn.Linear, weight: QuantizedWeight) -> None:
-    given = linear.qconfig
-    linear.qconfig = QConfig(activation=given.activation, weight=_Factory(weight.scale))
+def _give_scales(linear: Any, weight: QuantizedWeight) -> None:
+    linear.qconfig = linear.qconfig._replace(weight=_Factory(weight.scale))

@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -101,9 +102,23 @@ def find_layers(
         raise SpecError(f"op_wise names no linear layer: {', '.join(sorted(unused))}. Layers are called {known}, ...")
     if not any(layer.weight for layer in layers):
         raise ModelError(
-            f"no linear layer to quantize in {type(model).__name__}: {len(layers)} linear layers found, all kept in float"
+            f"no linear layer to quantize in {type(model).__name__}: it has {len(layers)} linear layers, all kept in float"
         )
     return layers
+
+
+def linear_layer(model: nn.Module, name: str) -> nn.Linear:
+    """The linear layer of a name from `find_layers`.
+
+    Raises
+    ------
+    ModelError
+        If there is another kind of module.
+    """
+    module = model.get_submodule(name)
+    if not isinstance(module, nn.Linear):
+        raise ModelError(f"layer {name!r} is a {type(module).__name__}, not a linear layer")
+    return module
 
 
 def _divisor(in_features: int) -> int:
@@ -138,7 +153,7 @@ def linearize(model: nn.Module) -> nn.Module:
         return model
     model = copy.deepcopy(model)
     for name in names:
-        conv = model.get_submodule(name)
+        conv: Any = model.get_submodule(name)
         linear = nn.Linear(conv.weight.shape[0], conv.weight.shape[1], bias=True, dtype=conv.weight.dtype)
         with torch.no_grad():
             linear.weight.copy_(conv.weight.T)

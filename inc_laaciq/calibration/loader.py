@@ -34,6 +34,11 @@ class LanguageLoader:
         self.batches = batches
         self.progress = progress
 
+    @property
+    def n_tokens(self) -> dict[str, int]:
+        """Tokens of each language."""
+        return {tag: sum(batch.numel() for batch in rows) for tag, rows in self.batches.items()}
+
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Every batch of every language, as keyword arguments of the model."""
         for rows in self.batches.values():

@@ -50,7 +50,9 @@ def calibration_batches(
     """
     spec = settings.calibration
     if spec is None:
-        raise SpecError("la_aciq.calibration.texts is missing: name a folder of <language>.txt, a JSONL file or a data set")
+        raise SpecError(
+            "la_aciq.calibration.texts is missing: name a folder of <language>.txt, a JSONL file or a data set"
+        )
     corpus = corpus or read_corpus(spec, settings)
     batches = pack(
         corpus,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,9 +116,11 @@ def load_model(
         folder = _fetch(model, revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         source, pinned = f"{model}@{folder.name}", is_commit(revision)
 
-    config, notes = _check_before_weights(folder, source, trust_remote_code=trust_remote_code, pinned=pinned)
-    before = fingerprint(path for path in folder.iterdir() if path.is_file())
-    weights = find_weights(folder, allow_pickle=allow_pickle)
+    with _readable(folder):
+        # The first thing, so that what is loaded is what was checked.
+        before = fingerprint(path for path in folder.iterdir() if path.is_file())
+        config, notes = _check_before_weights(folder, source, trust_remote_code=trust_remote_code, pinned=pinned)
+        weights = find_weights(folder, allow_pickle=allow_pickle)
     runs_code = trust_remote_code and bool(code_references(config, tokenizer_config(folder)))
     if manifest is not None:
         verify_manifest(folder, manifest, required=[path.name for path in weights.files])
@@ -131,9 +134,12 @@ def load_model(
 
     weights_sha256 = sha256_of_files(weights.files)
     built, load_notes = _build(folder, weights, parsed, dtype=dtype, trust_remote_code=runs_code)
-    own_memory(built)
     used = _files_read(folder, weights, runs_code=runs_code)
-    check_unchanged({path: known for path, known in before.items() if path in used})
+    known = {path: found for path, found in before.items() if path in used}
+    # Before the copy, because copying from a mapped file that was cut short kills the process; and after it.
+    check_unchanged(known)
+    own_memory(built)
+    check_unchanged(known)
     return LoadedModel(
         model=built.eval(),
         tokenizer=tokenizer,
@@ -186,11 +192,19 @@ def _fetch(model: str | Path, revision: str | None, *, trust_remote_code: bool, 
     return folder
 
 
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read: {error.strerror or error}.") from error
+
+
 def _check_before_weights(
     folder: Path, source: str, *, trust_remote_code: bool, pinned: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    check_contained(folder)
     check_kind(folder)
+    check_contained(folder)
     config = read_config(folder)
     check_not_quantized(config, folder)
     return config, check_code(
@@ -256,16 +270,24 @@ def _build(
 
 def _check_loading(model: PreTrainedModel, info: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    missing = sorted(set(info["missing_keys"]) & parameters)
+    # Of a checkpoint of the bare model, without its head, transformers 4 gives the names without their prefix.
+    prefix = f"{model.base_model_prefix}."
+    missing = sorted(name for name in info["missing_keys"] if name in parameters or prefix + name in parameters)
     if missing:
         # transformers fills these with random numbers and goes on.
         raise IntegrityError(
-            f"{folder}: the weights have no value for {len(missing)} of the model's parameters: {', '.join(missing)}."
+            f"{folder}: the weights have no value for {len(missing)} of the model's parameters: {_some(missing)}."
         )
     if info["error_msgs"]:
         raise ModelError(f"{folder}: the weights do not fit the model: {'; '.join(info['error_msgs'])}")
     unexpected = sorted(info["unexpected_keys"])
     if not unexpected:
         return ()
-    shown = ", ".join(unexpected[:5]) + (", ..." if len(unexpected) > 5 else "")
-    return (f"{len(unexpected)} tensors of the checkpoint are not part of the model, and were not used: {shown}.",)
+    return (
+        f"{len(unexpected)} tensors of the checkpoint are not part of the model, and were not used: "
+        f"{_some(unexpected)}.",
+    )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -123,8 +123,9 @@ class ActivationMoments:
         second = float((s2 - 2 * c * s1 + n * c**2) / n)
         fourth = float((s4 - 4 * c * s3 + 6 * c**2 * s2 - 4 * c**3 * s1 + n * c**4) / n)
         lost = self.precision * (self.s4 + abs(4 * centre * self.s3) + 6 * centre**2 * self.s2) / n
-        is_known = n >= 4 and second > 0 and 0 < second**2 <= fourth and lost <= _TOLERANCE * second**2
-        return math.sqrt(max(second, 0.0)), fourth / second**2 - 3.0 if is_known else math.nan
+        square = max(second, 0.0) ** 2
+        is_known = n >= 4 and square > 0 and lost <= _TOLERANCE * square
+        return math.sqrt(max(second, 0.0)), fourth / square - 3.0 if is_known else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

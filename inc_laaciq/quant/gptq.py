@@ -37,7 +37,7 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
         if not int(failed):
             inverse, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
             if not int(failed):
-                return inverse
+                return torch.as_tensor(inverse)
         share *= 10
     raise NumericError(f"the second moment ({len(hessian)} features) cannot be factorized even with damping {share:g}")
 

@@ -16,9 +16,7 @@ from inc_laaciq.quant.grid import Grid
 from inc_laaciq.quant.moments import LanguageMoments
 
 
-def language_aware_alpha(
-    weights: torch.Tensor, language: LanguageMoments | None, bits: int
-) -> torch.Tensor:
+def language_aware_alpha(weights: torch.Tensor, language: LanguageMoments | None, bits: int) -> torch.Tensor:
     """Clipping threshold of each output channel for one language.
 
     Parameters

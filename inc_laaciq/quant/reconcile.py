@@ -42,14 +42,15 @@ def risk(errors: torch.Tensor, reconcile: str) -> float:
 
 
 def cap_mixture(mixture: torch.Tensor, cap: float) -> torch.Tensor:
-    """Nearest mixture by rescaling in which no entry exceeds `cap`; entries sum to 1."""
+    """Mixture in which no entry exceeds `cap`: what is above goes to the others, in proportion; entries sum to 1."""
     mixture = mixture / mixture.sum()
-    capped = torch.zeros_like(mixture, dtype=torch.bool)
-    while bool(over := (mixture > cap * (1 + 1e-6)).any()) and over:
-        capped |= mixture > cap
-        free = 1.0 - cap * int(capped.sum())
-        rest = torch.where(capped, 0.0, mixture)
-        mixture = torch.where(capped, cap, rest * (free / rest.sum()) if float(rest.sum()) > 0 else rest)
+    for _ in range(len(mixture)):
+        over = mixture > cap
+        if not bool(over.any()):
+            break
+        free = torch.where(mixture < cap, mixture, 0.0)
+        spare = float((mixture - cap).clamp_min(0).sum())
+        mixture = torch.where(over, cap, mixture + spare * free / free.sum().clamp_min(1e-30))
     return mixture
 
 

@@ -71,13 +71,17 @@ def closed_form(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | Non
     With `importance` the moments are weighted, so the distribution is the one that the languages see.
     """
     alpha = _alpha(groups, importance, lambda sigma, kurtosis: alpha_from_kurtosis(sigma, kurtosis, grid.bits))
-    return better(groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance)
+    return better(
+        groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance
+    )
 
 
 def paper_formula(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None) -> Parameters:
-    """alpha = sigma (2.5 + 0.3 ln(1 + kurtosis)), with the same guard as every other rule."""
+    """Alpha = sigma (2.5 + 0.3 ln(1 + kurtosis)), with the same guard as every other rule."""
     alpha = _alpha(groups, importance, lambda sigma, kurtosis: seed_alpha(sigma, kurtosis, grid.bits))
-    return better(groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance)
+    return better(
+        groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance
+    )
 
 
 def _alpha(
@@ -163,7 +167,7 @@ def solve_groups(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | No
         Each of shape (out_features, n_groups).
     """
     rows = max(1, _BLOCK // (groups.shape[1] * groups.shape[2]))
-    parts = [rule(block, importance) for block in groups.split(rows)]
+    parts = [rule(block, importance) for block in torch.split(groups, rows)]
     scale = torch.cat([part[0] for part in parts]).squeeze(-1)
     zero_points = [part[1] for part in parts if part[1] is not None]
     return scale, torch.cat(zero_points).squeeze(-1) if zero_points else None

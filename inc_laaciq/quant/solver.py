@@ -72,8 +72,9 @@ class SolverSpec:
             raise SpecError(f"damping={self.damping} is outside (0, 1); 0.01 is usual")
         if self.mode == "paper" and self.bits not in PAPER_BITS:
             raise SpecError(
-                f"mode 'paper' at {self.bits} bits: its formula fits 4 bits only; its squared error is 1.1 to 1.3 times "
-                "the optimum at 3 bits, 3 to 6 times at 6, 27 to 54 times at 8. Use mode 'fast' or 'balanced', or 3 to 5 bits"
+                f"mode 'paper' at {self.bits} bits: its formula fits 4 bits only; its squared error is 1.1 to 1.3 "
+                "times the optimum at 3 bits, 3 to 6 times at 6, 27 to 54 times at 8. Use mode 'fast' or 'balanced', "
+                "or 3 to 5 bits"
             )
 
     @property
@@ -154,7 +155,9 @@ def solve(
     groups = to_groups(weight, spec.group_size)
     if not moments:
         if spec.mode == "balanced":
-            raise SpecError("mode 'balanced' needs calibration text; give la_aciq.calibration.texts, or use mode 'fast'")
+            raise SpecError(
+                "mode 'balanced' needs calibration text; give la_aciq.calibration.texts, or use mode 'fast'"
+            )
         return _pack(spec, *_round(groups, spec, solve_groups(groups, spec.grid, None, _rule(spec, groups, None))))
     objective = _objective(weight, spec, moments)
     if spec.mode == "balanced" and not objective.is_full:
@@ -224,7 +227,8 @@ def _row_wise_best(weight: torch.Tensor, hessian: torch.Tensor, candidates: list
         error = _dequantize(*candidate) - weight
         costs.append((error @ hessian).mul_(error).sum(1))
     choice = torch.stack(costs).argmin(0)
-    codes, scale, zero_point = (None if part is None else part.clone() for part in candidates[0])
+    codes, scale = candidates[0][0].clone(), candidates[0][1].clone()
+    zero_point = None if candidates[0][2] is None else candidates[0][2].clone()
     for index, candidate in enumerate(candidates[1:], start=1):
         rows = choice == index
         codes[rows] = candidate[0][rows].to(codes.dtype)

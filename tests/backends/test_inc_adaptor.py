@@ -151,7 +151,9 @@ def test_either_import_order_works_and_leaves_logging_alone(first):
 
 
 def test_importing_the_package_does_not_import_neural_compressor_or_torch():
-    script = "import sys, inc_laaciq; print([m for m in ('torch', 'neural_compressor', 'transformers') if m in sys.modules])"
+    script = (
+        "import sys, inc_laaciq; print([m for m in ('torch', 'neural_compressor', 'transformers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -210,7 +212,7 @@ def test_a_loader_without_languages_is_refused(bloom, batches):
 
 
 def test_unknown_setting_is_refused_with_a_suggestion(bloom):
-    with pytest.raises(SpecError, match="Did you mean .reconcile"):
+    with pytest.raises(SpecError, match=r"Did you mean .reconcile"):
         quantization.fit(bloom, config(strategy_kwargs={"reconsile": "minimax"}))
 
 
@@ -225,7 +227,7 @@ def test_eight_bit_asymmetric_is_refused_because_neural_compressor_unpacks_it_wr
 def test_errors_of_the_run_reach_the_caller(bloom, batches):
     with torch.no_grad():
         bloom.transformer.h[0].mlp.dense_h_to_4h.weight[0, 0] = float("nan")
-    with pytest.raises(NumericError, match="dense_h_to_4h.*1 NaN"):
+    with pytest.raises(NumericError, match=r"dense_h_to_4h.*1 NaN"):
         quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
 
 

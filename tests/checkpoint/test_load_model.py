@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,11 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, in memory of their own: load_file maps it, and a test may write it again."""
+    return {name: value.clone() for name, value in load_file(path).items()}
+
+
 def sha256(*paths: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()
 
@@ -52,7 +59,7 @@ def test_a_single_file(bloom_folder: Path) -> None:
     assert loaded.folder == bloom_folder
     assert loaded.weights_sha256 == sha256(bloom_folder / "model.safetensors")
     assert loaded.notes == ()
-    stored = load_file(bloom_folder / "model.safetensors")
+    stored = read_state(bloom_folder / "model.safetensors")
     state = loaded.model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in stored.items())
     assert torch.isfinite(logits(loaded)).all()
@@ -61,7 +68,7 @@ def test_a_single_file(bloom_folder: Path) -> None:
 def test_shards(llama_folder: Path) -> None:
     loaded = load_model(str(llama_folder))
     assert loaded.weights_sha256 == sha256(*llama_folder.glob("*.safetensors"))
-    stored = {name: value for path in llama_folder.glob("*.safetensors") for name, value in load_file(path).items()}
+    stored = {name: value for path in llama_folder.glob("*.safetensors") for name, value in read_state(path).items()}
     assert set(stored) == set(loaded.model.state_dict())
 
 
@@ -73,7 +80,7 @@ def test_other_dtypes(bloom_folder: Path, dtype: str) -> None:
 
 def test_half_on_disk_is_float32_in_memory(bloom_folder: Path, copied: Copy) -> None:
     folder = copied(bloom_folder)
-    halves = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+    halves = {name: value.half() for name, value in read_state(folder / "model.safetensors").items()}
     save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     edit(folder / "config.json", dtype="float16", torch_dtype="float16")
     loaded = load_model(folder)
@@ -229,7 +236,7 @@ def test_a_config_that_makes_no_sense(bloom_folder: Path, copied: Copy, value: d
 @pytest.fixture
 def pickled(bloom_folder: Path, copied: Copy) -> Path:
     folder = copied(bloom_folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    torch.save(read_state(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     return folder
 
@@ -251,7 +258,7 @@ def test_pickled_shards(llama_folder: Path, copied: Copy) -> None:
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     for path in list(folder.glob("*.safetensors")):
         name = path.name.replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
-        torch.save(load_file(path), folder / name)
+        torch.save(read_state(path), folder / name)
         path.unlink()
         for tensor, shard in index["weight_map"].items():
             if shard == path.name:
@@ -341,6 +348,35 @@ def test_a_change_during_the_load(bloom_folder: Path, copied: Copy, name: str, m
         load_model(folder)
 
 
+def test_a_file_cut_short_during_the_load(bloom_folder: Path, copied: Copy, monkeypatch: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = copied(bloom_folder)
+    load = AutoModelForCausalLM.from_pretrained
+
+    def load_and_cut(*args: Any, **kwargs: Any) -> Any:
+        loaded = load(*args, **kwargs)
+        os.truncate(folder / "model.safetensors", 0)
+        return loaded
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_and_cut)
+    with pytest.raises(IntegrityError, match=r"model\.safetensors changed while the model was being loaded"):
+        load_model(folder)
+
+
+def test_a_change_during_the_copy(bloom_folder: Path, copied: Copy, monkeypatch: Any) -> None:
+    from inc_laaciq.checkpoint import load
+
+    folder = copied(bloom_folder)
+
+    def copy_and_touch(model: Any) -> None:
+        os.utime(folder / "model.safetensors")
+
+    monkeypatch.setattr(load, "own_memory", copy_and_touch)
+    with pytest.raises(IntegrityError, match=r"model\.safetensors changed while the model was being loaded"):
+        load_model(folder)
+
+
 def test_a_change_of_another_file_is_no_matter(bloom_folder: Path, copied: Copy, monkeypatch: Any) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -375,7 +411,7 @@ def test_a_change_after_the_load_does_not_reach_the_model(bloom_folder: Path, co
 
 def test_missing_weights_are_not_made_up(bloom_folder: Path, copied: Copy) -> None:
     folder = copied(bloom_folder)
-    state = load_file(folder / "model.safetensors")
+    state = read_state(folder / "model.safetensors")
     lost = next(name for name in state if "dense_h_to_4h.weight" in name)
     del state[lost]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -383,9 +419,23 @@ def test_missing_weights_are_not_made_up(bloom_folder: Path, copied: Copy) -> No
         load_model(folder)
 
 
+def test_names_without_the_prefix(bloom_folder: Path, copied: Copy) -> None:
+    # As BLOOM's own checkpoints have them.
+    folder = copied(bloom_folder)
+    state = read_state(folder / "model.safetensors")
+    bare = {name.removeprefix("transformer."): value for name, value in state.items()}
+    assert set(bare).isdisjoint(state)
+    save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(logits(load_model(folder)), logits(load_model(bloom_folder)))
+    del bare["h.1.input_layernorm.weight"]
+    save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match=r"no value for 1 of .*: .*h\.1\.input_layernorm\.weight"):
+        load_model(folder)
+
+
 def test_weights_of_another_shape(bloom_folder: Path, copied: Copy) -> None:
     folder = copied(bloom_folder)
-    state = load_file(folder / "model.safetensors")
+    state = read_state(folder / "model.safetensors")
     name = next(name for name in state if "dense_h_to_4h.weight" in name)
     state[name] = state[name][:-1].contiguous()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -395,8 +445,29 @@ def test_weights_of_another_shape(bloom_folder: Path, copied: Copy) -> None:
 
 def test_weights_to_spare_are_noted(bloom_folder: Path, copied: Copy) -> None:
     folder = copied(bloom_folder)
-    state = load_file(folder / "model.safetensors") | {f"extra.{number}": torch.ones(2) for number in range(7)}
+    state = read_state(folder / "model.safetensors") | {f"extra.{number}": torch.ones(2) for number in range(7)}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (note,) = load_model(folder).notes
     assert note.startswith("7 tensors of the checkpoint are not part of the model, and were not used: extra.0,")
-    assert note.endswith("...")
+    assert note.endswith("extra.4, ....")
+
+
+def test_a_folder_that_may_not_be_read() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o311)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ModelError, match="cannot be read: Permission denied"):
+                load_model(name)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_names_of_many_lost_weights_are_cut(bloom_folder: Path, copied: Copy) -> None:
+    folder = copied(bloom_folder)
+    save_file({"a": torch.ones(1)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match=r"no value for \d\d of the model's parameters: .*, \.\.\.\.$"):
+        load_model(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import Read, Refused
@@ -223,17 +224,17 @@ def test_static_rules(read: Read, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("make", "settings", "reason"),
     [
-        (lambda: WeightSpec(bits=9), r"^WeightSpec.bits=9 is out of range. Allowed: 2..8."),
-        (lambda: WeightSpec(bits=True), r"WeightSpec.bits=True is a boolean"),
-        (lambda: WeightSpec(group_size=7), r"WeightSpec.group_size=7 is out of range"),
-        (lambda: WeightSpec(**{"scheme": "both"}), r"WeightSpec.scheme='both' is not known"),
-        (lambda: WeightSpec(dtype="fp32"), r"WeightSpec.dtype='fp32' is not possible here: .*OpRule\(weight=None\)"),
-        (lambda: ActivationSpec(bits=4), r"ActivationSpec.bits=4 is out of range"),
-        (lambda: OpRule(pattern="(", weight=None), r"OpRule.pattern='\(' is not a regular expression"),
+        (WeightSpec, {"bits": 9}, r"^WeightSpec.bits=9 is out of range. Allowed: 2..8."),
+        (WeightSpec, {"bits": True}, r"WeightSpec.bits=True is a boolean"),
+        (WeightSpec, {"group_size": 7}, r"WeightSpec.group_size=7 is out of range"),
+        (WeightSpec, {"scheme": "both"}, r"WeightSpec.scheme='both' is not known"),
+        (WeightSpec, {"dtype": "fp32"}, r"WeightSpec.dtype='fp32' is not possible here: .*OpRule\(weight=None\)"),
+        (ActivationSpec, {"bits": 4}, r"ActivationSpec.bits=4 is out of range"),
+        (OpRule, {"pattern": "(", "weight": None}, r"OpRule.pattern='\(' is not a regular expression"),
     ],
 )
-def test_row_08_wrong_spec_cannot_be_made(make: Callable[[], object], reason: str) -> None:
+def test_row_08_wrong_spec_cannot_be_made(make: Callable[..., object], settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(SpecError, match=reason):
-        make()
+        make(**settings)

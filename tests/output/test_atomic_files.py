@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inc_laaciq.errors import NumericError, ResourceError
@@ -141,6 +141,7 @@ _json = st.recursive(
 )
 
 
+@settings(max_examples=25)
 @given(obj=_json)
 def test_json_comes_back(tmp_path_factory: pytest.TempPathFactory, obj: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "again.json"

@@ -365,14 +365,14 @@ def scene(place: Path, *, stale: bool) -> Path:
 
 # A file that is being opened when the interrupt comes is closed by the garbage collector, with this warning.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("rejected", "stale"), [(False, False), (True, True)], ids=["plain", "rejected, stale"])
-def test_an_interrupt_anywhere(tmp_path: Path, rejected: bool, stale: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rejected", "stale", "step"), [(False, False, 1), (True, True, 3)], ids=["plain", "rejected"])
+def test_an_interrupt_anywhere(tmp_path: Path, rejected: bool, stale: bool, step: int, monkeypatch: Any) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     work = [lambda output: output.reject(keep_model=True)] if rejected else []
     fell_in: str | None = ""
     number = 0
     while fell_in is not None:
-        number += 1
+        number += step
         out = scene(tmp_path / str(number), stale=stale)
         result = out.with_name("out.failed") if rejected else out
         fell_in = interrupt_at(number, lambda out=out: write(out, *work, overwrite=True))

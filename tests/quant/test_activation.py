@@ -80,7 +80,7 @@ def test_sums_over_single_precision_are_trusted_less(loc, is_known):
 
 
 @pytest.mark.parametrize(
-    "x", [[0.0] * 9, [2.5] * 9, [1.0, 2.0, 3.0], [1e-200, -1e-200, 0.0, 0.0]], ids=["zeros", "constant", "n<4", "tiny"]
+    "x", [[0.0] * 9, [2.5] * 9, [1.0, 2.0, 3.0], [1e-90, -1e-90, 0.0, 0.0]], ids=["zeros", "constant", "n<4", "tiny"]
 )
 def test_undefined_kurtosis_falls_back_to_the_extrema_and_is_counted(x):
     found = static_range(_moments({"en": np.array(x)}), 4)

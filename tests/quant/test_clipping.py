@@ -33,7 +33,7 @@ def _values(shape: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Evenly spaced values and their probabilities: expectations without the noise of random draws."""
     spread = float(spread_of_shape(shape))
     end = float(stats.gennorm.isf(1e-10, shape, scale=spread))
-    x = torch.linspace(-end, end, 40_001, dtype=torch.float64)
+    x = torch.linspace(-end, end, 20_001, dtype=torch.float64)
     density = torch.from_numpy(stats.gennorm.pdf(x.numpy(), shape, scale=spread))
     return x, density / density.sum()
 
@@ -50,10 +50,10 @@ def _rounded_by_the_grid(shape: float, alpha: float, bits: int, layout: str) -> 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("shape", [0.7, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("bits", [2, 3, 8])
+@pytest.mark.parametrize("shape", [0.7, 2.0, 5.0])
 def test_integer_error_is_what_the_grid_makes(shape, bits, layout):
-    for ratio in (0.6, 1.0, 1.5):
+    for ratio in (0.7, 1.3):
         alpha = ratio * unit_alpha(shape, bits, "integer", layout)
         expected = float(unit_mse(np.array(alpha), shape, bits, "integer", layout))
         assert _rounded_by_the_grid(shape, alpha, bits, layout) == pytest.approx(expected, rel=2e-3)

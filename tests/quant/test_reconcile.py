@@ -40,7 +40,7 @@ def _trade_off(mixture: torch.Tensor) -> tuple[float, torch.Tensor]:
 
 def test_mean_takes_one_attempt():
     calls = []
-    reconcile_languages(lambda m: (calls.append(m) or _trade_off(m)), 2, "mean", rounds=8)
+    reconcile_languages(lambda m: calls.append(m) or _trade_off(m), 2, "mean", rounds=8)
     assert len(calls) == 1
 
 

@@ -104,7 +104,9 @@ def test_error_compensation_beats_the_search_which_beats_absmax():
     for mode in ("fast", "balanced"):
         found = solve(weight, SolverSpec(bits=3, group_size=32, mode=mode, signed=False), moments)
         mean[mode] = sum(found.errors.values()) / 3
-    absmax = float(LayerObjective(weight, moments).errors(_absmax(weight, SolverSpec(bits=3, group_size=32)) - weight).mean())
+    absmax = float(
+        LayerObjective(weight, moments).errors(_absmax(weight, SolverSpec(bits=3, group_size=32)) - weight).mean()
+    )
     assert mean["balanced"] < 0.85 * mean["fast"] < 0.85 * absmax
 
 

@@ -84,6 +84,7 @@ def test_no_text_of_others_adds_or_changes_markup(text: str) -> None:
 def test_an_escaped_text_is_shown_as_it_is_in_a_cell_and_in_a_list(text: str) -> None:
     shown = visible(text)
     assume(shown)
+    assert not set("<>|`") & set(escape(shown))
     for written in (escape(shown), code(shown)):
         found = Rendered(f"| a | b |\n| - | - |\n| {written} | x |\n\n- {written}\n")
         expected = shown.replace(ZERO_WIDTH, "")

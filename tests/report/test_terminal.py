@@ -50,7 +50,7 @@ def test_the_figures_are_printed_worst_language_first() -> None:
         assert line in lines
 
 
-@pytest.mark.parametrize("width", [60, 72, 80, 120])
+@pytest.mark.parametrize("width", [60, 66, 72, 74, 76, 80, 120])
 @pytest.mark.parametrize("names", [(), ("INC RTN",), ("INC RTN", "GPTQ", "AWQ")], ids=len)
 def test_tables_keep_within_the_width_and_no_number_is_cut(width: int, names: tuple[str, ...]) -> None:
     other = sample_run()["comparisons"]["INC RTN"]
@@ -63,6 +63,7 @@ def test_tables_keep_within_the_width_and_no_number_is_cut(width: int, names: tu
     assert shown.count("+12.4 ± 2.1") >= 1 + 1
     assert shown.count("+24.8 ± 2.1") == 2 * len(names)
     assert "…" not in shown
+    assert "(Traditional" in shown
 
 
 def test_a_console_too_narrow_for_a_table_gets_lines_with_whole_numbers() -> None:

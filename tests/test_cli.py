@@ -1,0 +1,318 @@
+"""The command line on the shipped model, as a stranger would use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "recipes" / "small_bloom" / "model"
+TEXT = ROOT / "recipes" / "small_bloom" / "text"
+LANGUAGES = ["en", "fi", "hi"]
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments, **more):
+    return [sys.executable, "-m", "inc_laaciq.cli", *map(str, arguments)]
+
+
+def run(*arguments, cwd=None, env=None):
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, check=False, cwd=cwd, env={**ENVIRONMENT, **(env or {})}
+    )
+
+
+def settings(**la_aciq):
+    return {
+        "model": {"name": "small_bloom", "framework": "pytorch"},
+        "quantization": {
+            "approach": "post_training_weight_only",
+            "model_wise": {"weight": {"bits": 4, "group_size": 64, "scheme": "sym"}},
+        },
+        "tuning": {"strategy": {"name": "la_aciq"}},
+        "la_aciq": {
+            "model": str(MODEL),
+            "mode": "balanced",
+            "languages": LANGUAGES,
+            "calibration": {"texts": str(TEXT / "calibration"), "tokens_per_language": 512},
+            "evaluation": {"texts": str(TEXT / "evaluation"), "tokens_per_language": 256},
+            **la_aciq,
+        },
+    }
+
+
+def write(folder: Path, content, name="conf.yaml") -> Path:
+    file = folder / name
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """One run that several tests look at: with INC's RTN beside it."""
+    folder = tmp_path_factory.mktemp("run")
+    config = write(folder, settings())
+    done = run("quantize", config, "--output", folder / "out", "--compare", "rtn", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out", done
+
+
+@pytest.mark.inc
+def test_table_has_every_language_and_the_comparison(output):
+    _, done = output
+    for word in ("Finnish", "Hindi", "English", "INC RTN", "worst", "disparity", "mean", "verdict: NOT-RUN", "size:"):
+        assert word in done.stdout, word
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.inc
+def test_folder_holds_what_design_promises(output):
+    folder, _ = output
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "laaciq.json", "baseline.json", "results.json", "scales.safetensors", "packed.safetensors", "report.html",
+        "report.md", "best_model.pt", "qconfig.json", "gptq_config.json", "config.json", "tokenizer.json",
+    } <= names  # fmt: skip
+    assert not (folder.parent / "nc_workspace").exists()
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".out")], "temporary files were left"
+
+
+@pytest.mark.inc
+def test_record_is_complete_and_agrees_with_itself(output):
+    folder, _ = output
+    record = json.loads((folder / "laaciq.json").read_text(encoding="utf-8"))
+    assert set(record["languages"]) == set(LANGUAGES)
+    degradations = {tag: entry["degradation"] for tag, entry in record["languages"].items()}
+    for entry in record["languages"].values():
+        assert entry["degradation"] == pytest.approx(entry["loss"] - entry["baseline_loss"], abs=1e-12)
+        assert entry["standard_error"] > 0
+        assert entry["calibration_tokens"] == 512
+    assert record["worst_language"] == max(degradations, key=degradations.get)
+    assert record["disparity"] == pytest.approx(max(degradations.values()) - min(degradations.values()))
+    assert record["verdict"] == "NOT-RUN"
+    assert record["bytes"]["after"] < 0.5 * record["bytes"]["before"]
+    quantized = [layer for layer in record["layers"] if "bits" in layer]
+    assert len(quantized) == 16
+    assert [layer["name"] for layer in record["layers"] if "float" in layer] == ["lm_head"]
+    assert set(record["comparisons"]["INC RTN"]["languages"]) == set(LANGUAGES)
+
+
+@pytest.mark.inc
+def test_codes_on_disk_are_the_packed_and_the_fake_quantized_weights(output):
+    folder, _ = output
+    scales = load_file(str(folder / "scales.safetensors"))
+    fake = torch.load(folder / "best_model.pt", weights_only=True)
+    names = [key.removesuffix(".codes") for key in scales if key.endswith(".codes")]
+    assert len(names) == 16
+    for name in names:
+        codes, scale = scales[f"{name}.codes"], scales[f"{name}.scale"]
+        assert codes.dtype == torch.int8
+        assert scale.dtype == torch.float16
+        weight = (codes.float().reshape(*scale.shape, -1) * scale.float()[..., None]).reshape(codes.shape)
+        assert torch.equal(weight, fake[f"{name}.weight"])
+
+
+@pytest.mark.inc
+def test_evaluating_the_output_gives_the_reports_numbers(output, tmp_path):
+    """The packed layers, loaded from disk, are what was judged."""
+    folder, _ = output
+    done = run("evaluate", folder, "-o", tmp_path / "again.json")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert set(again["languages"]) == set(LANGUAGES)
+    for tag in LANGUAGES:
+        assert again["languages"][tag]["loss"] == pytest.approx(record["languages"][tag]["loss"], abs=1e-6)
+        assert again["languages"][tag]["text_sha256"] == record["languages"][tag]["text_sha256"]
+
+
+@pytest.mark.inc
+def test_same_run_gives_the_same_bytes(output, tmp_path):
+    folder, _ = output
+    config = write(tmp_path, settings())
+    done = run("quantize", config, "--output", tmp_path / "out", "--compare", "rtn", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("scales.safetensors", "packed.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes(), name
+    first, second = (
+        json.loads((path / "results.json").read_text(encoding="utf-8")) for path in (folder, tmp_path / "out")
+    )
+    for results in (first, second):
+        results["meta"].pop("time")
+    assert first == second
+
+
+@pytest.mark.inc
+@pytest.mark.parametrize("keep", [False, True])
+def test_failed_gate_exits_3_and_keeps_the_model_only_if_asked(tmp_path, keep):
+    config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "0npb", "max_disparity": "0%"}))
+    done = run("quantize", config, "--output", tmp_path / "out", *(["--keep-failed"] if keep else []), cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "verdict: FAIL" in done.stdout
+    assert not (tmp_path / "out").exists()
+    failed = tmp_path / "out.failed"
+    assert (failed / "laaciq.json").is_file()
+    assert (failed / "report.html").is_file()
+    assert (failed / "packed.safetensors").exists() is keep
+    record = json.loads((failed / "laaciq.json").read_text(encoding="utf-8"))
+    assert any(reason.startswith("FAIL") for reason in record["reasons"])
+
+
+@pytest.mark.inc
+def test_passed_gate_exits_0(tmp_path):
+    config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "50%"}))
+    done = run("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "verdict: PASS" in done.stdout
+
+
+@pytest.mark.inc
+def test_listed_language_without_text_never_passes(tmp_path):  # faults row 13
+    config = write(tmp_path, settings(mode="fast", languages=[*LANGUAGES, "sw"], gate={"max_degradation": "50%"}))
+    done = run("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "Swahili" in done.stdout
+
+
+@pytest.mark.inc
+def test_static_int8_runs_and_evaluates(tmp_path):
+    content = settings()
+    content["quantization"] = {"approach": "post_training_static_quant"}
+    done = run("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "laaciq.json").read_text(encoding="utf-8"))
+    assert {layer["bits"] for layer in record["layers"] if "bits" in layer} == {8}
+    again = run("evaluate", tmp_path / "out", "-o", tmp_path / "again.json")
+    assert again.returncode == 0, again.stderr
+    losses = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["languages"]
+    for tag in LANGUAGES:
+        assert losses[tag]["loss"] == pytest.approx(record["languages"][tag]["loss"], abs=1e-4)
+
+
+def test_evaluate_a_float_model_from_texts(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for tag in LANGUAGES:
+        lines = (TEXT / "evaluation" / f"{tag}.txt").read_text(encoding="utf-8").splitlines()[:20]
+        (texts / f"{tag}.txt").write_text("\n".join(lines), encoding="utf-8")
+    done = run("evaluate", MODEL, "--texts", texts, "-o", tmp_path / "results.json")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert set(results["languages"]) == set(LANGUAGES)
+    assert all(0 < entry["loss"] < 5 for entry in results["languages"].values())
+
+
+def test_plan_writes_nothing_and_explains(tmp_path):
+    config = write(tmp_path, settings())
+    done = run("plan", config, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "16 layers" in done.stdout
+    assert "lm_head" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
+    as_json = json.loads(run("plan", config, "--json", cwd=tmp_path).stdout)
+    assert as_json["fits"] is True
+    assert as_json["languages"] == len(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["la_aciq"].update(langauges=["en"]), "Did you mean 'languages'"),
+        (lambda c: c["la_aciq"].update(model="no/such/folder-or-id"), "no/such/folder-or-id"),
+        (lambda c: c["la_aciq"].update(mode="best"), "balanced"),
+        (lambda c: c["la_aciq"]["calibration"].update(texts="/no/such/texts"), "/no/such/texts"),
+        (lambda c: c["quantization"]["model_wise"]["weight"].update(bits=5.5), "bits"),
+        (lambda c: c["quantization"]["model_wise"]["weight"].update(group_size=100), "does not divide"),
+        (lambda c: c["la_aciq"].pop("calibration"), "calibration"),
+        (
+            lambda c: (
+                c["la_aciq"]["evaluation"].update(texts=str(TEXT / "calibration")),
+                c["la_aciq"].update(gate={"max_degradation": "10%"}),
+            ),
+            "overlap",
+        ),  # faults row 21
+    ],
+)
+def test_wrong_input_gets_one_clear_error_and_leaves_nothing(tmp_path, change, message):
+    content = settings()
+    change(content)
+    done = run("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error:") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
+
+
+def test_missing_configuration_exits_2(tmp_path):  # faults row 1
+    done = run("quantize", tmp_path / "none.yaml", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "none.yaml" in done.stderr
+
+
+def test_existing_output_is_refused_before_any_work(tmp_path):  # faults row 50
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("keep me", encoding="utf-8")
+    started = time.monotonic()
+    done = run("quantize", write(tmp_path, settings()), "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--overwrite" in done.stderr
+    assert (tmp_path / "out" / "precious.txt").read_text(encoding="utf-8") == "keep me"
+    assert time.monotonic() - started < 60
+
+
+def test_output_inside_the_model_is_refused(tmp_path):  # faults row 51
+    done = run("quantize", write(tmp_path, settings()), "--output", MODEL / "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert not (MODEL / "out").exists()
+
+
+@pytest.mark.inc
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_nothing_half_written(tmp_path, sent, code):  # faults row 55
+    content = settings()
+    content["la_aciq"]["evaluation"]["tokens_per_language"] = 0
+    config = write(tmp_path, content)
+    process = subprocess.Popen(
+        command("quantize", config, "--output", tmp_path / "out"),
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("evaluating"):
+            process.send_signal(sent)
+            break
+    process.communicate(timeout=120)
+    assert process.returncode == code
+    left = {path.name for path in tmp_path.iterdir()} - {"conf.yaml"}
+    assert not {name for name in left if not name.endswith(".lock")}, left
+
+
+@pytest.mark.parametrize("arguments", [(), ("quantize",), ("plan",), ("evaluate",)])
+def test_help_teaches_and_is_quick(arguments):
+    started = time.monotonic()
+    done = run(*arguments, "--help")
+    assert done.returncode == 0
+    assert "inc-laaciq" in done.stdout or "Usage" in done.stdout
+    assert time.monotonic() - started < 20
+
+
+def test_c_locale_does_not_crash(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "hi.txt").write_text("यह एक परीक्षण है।\n", encoding="utf-8")
+    where = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = run("evaluate", MODEL, "--texts", texts, "-o", tmp_path / "r.json", env=where)
+    assert done.returncode == 0, done.stderr

@@ -158,7 +158,8 @@ def _leave_nonfinite_in_float(
             except NumericError as error:
                 if settings.nan != "keep-fp":
                     raise NumericError(
-                        f"layer {layer.name!r}: {error}. Repair the model, or set la_aciq.nan to keep-fp to leave it in float"
+                        f"layer {layer.name!r}: {error}. "
+                        "Repair the model, or set la_aciq.nan to keep-fp to leave it in float"
                     ) from None
                 logger.warning("layer %s stays in float: %s", layer.name, error)
                 layer = replace(layer, weight=None, reason=str(error))

@@ -76,7 +76,8 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     if not plan.fits:
         raise ResourceError(
             f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and "
-            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. Use mode 'fast', fewer languages, or a larger machine"
+            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. "
+            "Use mode 'fast', fewer languages, or a larger machine"
         )
     settings, clock = job.run.la_aciq, Clock()
     loader = None

@@ -102,7 +102,8 @@ def find_layers(
         raise SpecError(f"op_wise names no linear layer: {', '.join(sorted(unused))}. Layers are called {known}, ...")
     if not any(layer.weight for layer in layers):
         raise ModelError(
-            f"no linear layer to quantize in {type(model).__name__}: it has {len(layers)} linear layers, all kept in float"
+            f"no linear layer to quantize in {type(model).__name__}: it has {len(layers)} linear layers, "
+            "and all of them are kept in float"
         )
     return layers
 

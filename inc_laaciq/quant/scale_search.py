@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from inc_laaciq.quant.aciq import alpha_from_kurtosis, seed_alpha
+from inc_laaciq.quant.clipping import Layout
 from inc_laaciq.quant.grid import Grid, absmax_parameters, round_scale, scale_from_alpha
 
 # Elements of a block: 256 kB of float32, so that a block and its temporaries fit a core's L2 cache.
@@ -70,7 +71,12 @@ def closed_form(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | Non
 
     With `importance` the moments are weighted, so the distribution is the one that the languages see.
     """
-    alpha = _alpha(groups, importance, lambda sigma, kurtosis: alpha_from_kurtosis(sigma, kurtosis, grid.bits))
+    layout: Layout = "full" if grid.scheme == "sym" else "asym"
+
+    def formula(sigma: torch.Tensor, kurtosis: torch.Tensor) -> torch.Tensor:
+        return alpha_from_kurtosis(sigma, kurtosis, grid.bits, layout=layout)
+
+    alpha = _alpha(groups, importance, formula)
     return better(
         groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance
     )

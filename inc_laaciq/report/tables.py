@@ -72,10 +72,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
 
 def print_results(results: Mapping[str, Any], console: Console) -> None:
     """Print one evaluation, a line for each language."""
-    _line(
-        console,
-        f"loss in {numbers.UNIT} (millinats per UTF-8 byte); perplexity is per token and compares only within a language",
-    )
+    _line(console, f"loss in {numbers.UNIT} (millinats per UTF-8 byte); perplexity compares only within a language")
     for tag, entry in results["languages"].items():
         if "missing" in entry:
             _line(console, f"{tag:<8} not evaluated: {entry['missing']}", "bold yellow")

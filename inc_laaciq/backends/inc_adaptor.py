@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor, PyTorchWeightOnlyAdaptor
 from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
-from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
 from neural_compressor.strategy.utils.utility import quant_options
 
 from inc_laaciq.backends.inc_registration import STRATEGY
@@ -37,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Neural Compressor's own codes for its global `quant_options.quant_type`, which it sets but never resets.
 _WEIGHT_ONLY, _STATIC = 3, 1
+
+_STATIC_WEIGHT = WeightSpec(bits=8, group_size=-1, scheme="sym")
 
 
 def gptq_entry(weight: QuantizedWeight) -> dict[str, list[list[float]]]:
@@ -71,27 +72,30 @@ class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
         return quantized
 
 
-class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
-    """Neural Compressor's tuning strategy `la_aciq`."""
+class LaAciqSearch:
+    """What the strategy does in `quantization.fit` and in the older `experimental.Quantization` alike.
 
-    def __init__(self, model: Any, conf: Any, **kwargs: Any) -> None:
+    The rest of it comes from the base class that each of the two has for strategies; `_begin` is to be called first.
+    """
+
+    adaptor: Any
+    baseline: Any
+    calib_dataloader: Any
+    model: Any
+    q_func: Any
+    tune_result_record: Any
+    tuning_space: Any
+
+    def _begin(self, run: RunSpec, *, mode_is_given: bool, timeout: int, criterion: str) -> None:
         self._failure: BaseException | None = None
-        self._trials: list[Any] = []
-        criterion = conf.quantization.tuning_criterion
-        self._run = _run_of(criterion.strategy_kwargs or {})
-        self._settings = self._run.la_aciq
-        self._mode_is_given = not {"mode", "run"}.isdisjoint(criterion.strategy_kwargs or ())
-        if conf.quantization.quant_level == 0:
-            raise SpecError(
-                "quant_level=0 makes Neural Compressor run its 'conservative' strategy instead of 'la_aciq'. "
-                "Set quant_level=1, or leave it out"
-            )
-        model._model = linearize(model._model)
-        super().__init__(model, conf, **kwargs)
-        self.adaptor = self._own_adaptor()
+        self._run = run
+        self._settings = run.la_aciq
+        self._mode_is_given = mode_is_given
+        self._timeout = timeout
+        self._criterion = criterion
 
     def _own_adaptor(self) -> Any:
-        _, info = self._set_framework_info(self.calib_dataloader, self.q_func)
+        _, info = self._set_framework_info(self.calib_dataloader, self.q_func)  # type: ignore[attr-defined]
         if type(self.adaptor) is PyTorchWeightOnlyAdaptor:
             return LaAciqWeightOnlyAdaptor(info)
         if type(self.adaptor) is PyTorch_FXAdaptor:
@@ -101,19 +105,16 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
             "approach 'weight_only' or 'static'"
         )
 
-    def _set_quant_type(self, config: Any) -> None:
-        quant_options.quant_type = _WEIGHT_ONLY if config.approach == "post_training_weight_only" else _STATIC
-
     def next_tune_cfg(self) -> Any:
         """The one configuration that is tried: Neural Compressor's own, with the solution for it at hand."""
-        _, _, config = self.initial_tuning_cfg()
-        config["calib_sampling_size"] = self.calib_sampling_size_lst[0]
+        _, _, ops = self.initial_tuning_cfg()  # type: ignore[attr-defined]
         batches, progress = self._batches()
         settings = self._settings
         if not batches and settings.mode == "balanced" and not self._mode_is_given:
             logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
             settings = replace(settings, mode="fast")
         activation = None
+        weight, rules = WeightSpec(), _rules(ops)
         if self._is_static:
             # torch's INT8 kernels take positive scales only, and read a range for every input.
             settings, activation = replace(settings, signed=False), self._run.activation
@@ -121,13 +122,23 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
                 raise SpecError(
                     "static INT8 needs calibration text: give la_aciq.calibration.texts or calib_dataloader"
                 )
+            if self.q_func is not None:
+                raise SpecError(
+                    "calib_func is not possible with strategy 'la_aciq' and static INT8: Neural Compressor would take "
+                    "its own ranges in place of the solved ones. Give calib_dataloader instead"
+                )
+            # Neural Compressor's pattern `q_proj` does not match the lone layer that it calls `q_proj.module`.
+            weight, rules = _STATIC_WEIGHT, [*self._run.rules, *(rule for rule in rules if rule.weight is None)]
         model = self.model.model
-        layers = find_layers(model, WeightSpec(), _rules(config), lm_head=settings.lm_head)
+        layers = find_layers(model, weight, rules, lm_head=settings.lm_head)
         solution = quantize_layers(model, layers, batches, settings, activation=activation, progress=progress)
         self._carry(solution)
-        for key, op in list(config.items()):
-            if isinstance(op, OpTuningConfig) and plain_name(op.op_name) not in solution.weights:
-                config[key] = OpTuningConfig(*key, "fp32", self.tuning_space)
+        config: dict[Any, Any] = {
+            key: op if plain_name(op.op_name) in solution.weights else type(op)(*key, "fp32", self.tuning_space)
+            for key, op in ops.items()
+        }
+        sizes = self.tuning_space.root_item.get_option_by_name("calib_sampling_size").options
+        config["calib_sampling_size"] = sizes[0]
         config[STRATEGY] = {"mode": settings.mode, "reconcile": settings.reconcile}
         yield config
 
@@ -151,20 +162,20 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
             )
         if self._settings.calibration is None:
             return None, None
-        tokenizer = load_tokenizer(_folder_of(self._run, self.model.model))
-        return calibration_batches(self._settings, tokenizer).batches, None
+        # Neural Compressor's own calibration runs on it too.
+        self.calib_dataloader = loader_of(self._run, self.model.model)
+        return self.calib_dataloader.batches, None
 
     def traverse(self) -> None:
         """Neural Compressor's search; what goes wrong in it is kept, because `fit` swallows exceptions."""
         started = time.monotonic()
         try:
-            super().traverse()
+            super().traverse()  # type: ignore[misc]
         except LaaciqError as error:
             self._failure = error
         except KeyboardInterrupt as error:
             # Neural Compressor's own time limit also arrives as an interrupt, and then the best model so far counts.
-            limit = self.config.tuning_criterion.timeout
-            if not limit or time.monotonic() - started < limit:
+            if not self._timeout or time.monotonic() - started < self._timeout:
                 self._failure = error
         except BaseException as error:
             # fit() logs the traceback and would then return None.
@@ -172,11 +183,10 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
             self._failure.__cause__ = error
             raise
 
-    def get_best_qmodel(self) -> Any:
+    def _accepted(self, best: Any) -> Any:
         """The accepted model, or the reason why there is none."""
         if self._failure is not None:
             raise self._failure
-        best = super().get_best_qmodel()
         if best is None:
             raise EvaluationError(self._why_nothing_passed())
         return best
@@ -186,18 +196,57 @@ class LaAciqTuneStrategy(TuneStrategy):  # type: ignore[misc]
             f"trial {number}: {result[0]}" for number, result in enumerate(self.tune_result_record, start=1)
         )
         baseline = self.baseline[0] if self.baseline else "not evaluated"
-        criterion = self.config.accuracy_criterion
         return (
-            f"no quantized model met the accuracy criterion ({criterion.criterion} loss of at most "
-            f"{criterion.tolerable_loss}, baseline {baseline}). Tried: {trials or 'nothing'}. "
+            f"no quantized model met the accuracy criterion ({self._criterion}, baseline {baseline}). "
+            f"Tried: {trials or 'nothing'}. "
             "Raise the bits, lower the group size, keep layers in float, or widen the criterion"
         )
+
+
+class LaAciqTuneStrategy(LaAciqSearch, TuneStrategy):  # type: ignore[misc]
+    """Neural Compressor's tuning strategy `la_aciq`, as `quantization.fit` runs it."""
+
+    def __init__(self, model: Any, conf: Any, **kwargs: Any) -> None:
+        criterion, accuracy = conf.quantization.tuning_criterion, conf.quantization.accuracy_criterion
+        given = criterion.strategy_kwargs or {}
+        self._begin(
+            _run_of(given),
+            mode_is_given=not {"mode", "run"}.isdisjoint(given),
+            timeout=criterion.timeout,
+            criterion=f"{accuracy.criterion} loss of at most {accuracy.tolerable_loss}",
+        )
+        if conf.quantization.quant_level == 0:
+            raise SpecError(
+                "quant_level=0 makes Neural Compressor run its 'conservative' strategy instead of 'la_aciq'. "
+                "Set quant_level=1, or leave it out"
+            )
+        model._model = linearize(model._model)
+        super().__init__(model, conf, **kwargs)
+        self.adaptor = self._own_adaptor()
+
+    def _set_quant_type(self, config: Any) -> None:
+        quant_options.quant_type = _WEIGHT_ONLY if config.approach == "post_training_weight_only" else _STATIC
+
+    def get_best_qmodel(self) -> Any:
+        """The accepted model, or the reason why there is none."""
+        return self._accepted(super().get_best_qmodel())
 
 
 def _run_of(kwargs: Mapping[str, Any]) -> RunSpec:
     """Configuration behind `strategy_kwargs`: a `RunSpec` from `load_config`, or the keys of a `la_aciq:` section."""
     given = kwargs.get("run")
     return given if isinstance(given, RunSpec) else run_spec({"strategy": STRATEGY, "la_aciq": dict(kwargs)})
+
+
+def loader_of(run: RunSpec, model: torch.nn.Module) -> LanguageLoader:
+    """Batches of the text that the configuration names.
+
+    Raises
+    ------
+    SpecError
+        If it names none, or if neither it nor the model says where the tokenizer is.
+    """
+    return calibration_batches(run.la_aciq, load_tokenizer(_folder_of(run, model)))
 
 
 def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
@@ -211,12 +260,12 @@ def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
     return Path(given)
 
 
-def _rules(config: Mapping[Any, Any]) -> list[OpRule]:
+def _rules(ops: Mapping[Any, Any]) -> list[OpRule]:
     """What Neural Compressor's configuration says of every single linear layer."""
     return [
         OpRule(pattern=re.escape(plain_name(op.op_name)), weight=_weight_spec(op))
-        for op in config.values()
-        if isinstance(op, OpTuningConfig) and op.op_type == "Linear"
+        for op in ops.values()
+        if op.op_type == "Linear"
     ]
 
 
@@ -226,7 +275,7 @@ def _weight_spec(op: Any) -> WeightSpec | None:
     if dtype == "fp32":
         return None
     if op.op_quant_mode == "static":
-        return WeightSpec(bits=8, group_size=-1, scheme="sym")
+        return _STATIC_WEIGHT
     if dtype not in ("int", "int4", "int8"):
         raise SpecError(f"weight dtype {dtype!r} of layer {op.op_name!r}: la_aciq solves integer grids; use 'int'")
     bits = {"int4": 4, "int8": 8}.get(dtype, weight["bits"])

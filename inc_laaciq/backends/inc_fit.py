@@ -25,11 +25,13 @@ def post_training_config(run: RunSpec) -> Any:
     """The configuration as Neural Compressor's `quantization.fit` takes it: a `PostTrainingQuantConfig`."""
     from neural_compressor.config import AccuracyCriterion, PostTrainingQuantConfig, TuningCriterion
 
+    weight_only = run.approach == "post_training_weight_only"
     return PostTrainingQuantConfig(
         approach=_APPROACH[run.approach],
         quant_level=1,
-        op_type_dict={".*": _op(run.weight)} if run.approach == "post_training_weight_only" else None,
-        op_name_dict={rule.pattern: _op(rule.weight) for rule in run.rules} or None,
+        # Static rules are the strategy's: Neural Compressor's FX names are not the model's, so patterns would miss.
+        op_type_dict={".*": _op(run.weight)} if weight_only else None,
+        op_name_dict={rule.pattern: _op(rule.weight) for rule in run.rules} if weight_only and run.rules else None,
         excluded_precisions=["bf16"],
         accuracy_criterion=AccuracyCriterion(),
         tuning_criterion=TuningCriterion(

@@ -1,10 +1,11 @@
 """Makes the name `la_aciq` known to Intel Neural Compressor, the moment its modules are imported.
 
 Importing `inc_laaciq` must not import Neural Compressor (seconds, and torch with it), yet after both imports, in
-either order, the stock calls have to work.  So two hooks wait for the modules that have to know the name:
+either order, the stock calls have to work.  So hooks wait for the modules that have to know the name:
 
 - `neural_compressor.config`, whose `TuningCriterion` accepts a closed list of strategies;
-- `neural_compressor.quantization`, whose `fit` looks the strategy up in a registry.
+- `neural_compressor.quantization`, whose `fit` looks the strategy up in a registry;
+- `neural_compressor.experimental.quantization`, the API before that, with a registry of its own (2.x only).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def register_on_import() -> None:
     """Wait for Neural Compressor's modules; hooks run at once for modules that are already imported."""
     wrapt.register_post_import_hook(accept_strategy_name, "neural_compressor.config")
     wrapt.register_post_import_hook(register_strategy, "neural_compressor.quantization")
+    wrapt.register_post_import_hook(register_experimental_strategy, "neural_compressor.experimental.quantization")
 
 
 def accept_strategy_name(config: ModuleType) -> None:
@@ -43,5 +45,12 @@ def accept_strategy_name(config: ModuleType) -> None:
 def register_strategy(_quantization: ModuleType) -> None:
     """Put the strategy into Neural Compressor's registry; doing so twice changes nothing."""
     from inc_laaciq.backends.inc_adaptor import register
+
+    register()
+
+
+def register_experimental_strategy(_quantization: ModuleType) -> None:
+    """Let `neural_compressor.experimental.Quantization` take a yaml file for `la_aciq`."""
+    from inc_laaciq.backends.inc_experimental import register
 
     register()

@@ -84,8 +84,7 @@ def atomic_folder(
     check_output(path, overwrite=overwrite, inputs=inputs, needed_bytes=needed_bytes)
     target = resolve(path)
     output = OutputFolder(path=target, folder=sibling(target, "tmp"))
-    # Twice, because an interrupt can fall into the first removal.
-    with locked(target), _removed_in_the_end(output.folder), _removed_in_the_end(output.folder):
+    with locked(target):
         try:
             with disk_errors(target, needed=max(needed_bytes, 1)):
                 for destination in (target, failed_path(target)):
@@ -102,14 +101,8 @@ def atomic_folder(
             written = tree_bytes(output.folder)
             remove_tree(output.folder)
             raise disk_full(target, needed=max(needed_bytes, written + 1)) from error
-
-
-@contextlib.contextmanager
-def _removed_in_the_end(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        remove_tree(folder)
+        finally:
+            remove_tree(output.folder)
 
 
 def _clear_leftovers(destination: Path) -> None:

@@ -15,8 +15,10 @@ import torch
 from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.activation import ActivationMoments
 
-# Above this magnitude the fourth power leaves float32, so the sums are taken in float64 throughout.
+# Above this magnitude the fourth power leaves float32, so the sums of the block are taken in float64.
 _LARGE = 1e8
+# Values of a block: 256 kB of float32.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,21 +71,20 @@ class LanguageMoments:
         x = x.detach().reshape(-1, x.shape[-1]).float()
         if not len(x):
             raise SpecError("statistics of a batch need at least one token, got none")
-        minimum, maximum = torch.aminmax(x, dim=0)
-        largest = float(torch.maximum(maximum.max(), -minimum.min()))
-        if not largest < float("inf"):  # also true for NaN
+        parts = [_Sums(block) for block in torch.split(x, max(1, _BLOCK // x.shape[1]))]
+        minimum = torch.stack([part.minimum for part in parts]).amin(0)
+        maximum = torch.stack([part.maximum for part in parts]).amax(0)
+        if not bool((torch.isfinite(minimum) & torch.isfinite(maximum)).all()):
             bad = int((~torch.isfinite(x)).any(dim=1).sum())
             raise NumericError(f"{bad} of {len(x)} tokens have NaN or infinite activations")
-        wide = x.double() if largest > _LARGE else x
-        squared = wide * wide
         return cls(
             n=len(x),
-            total=wide.sum(0).double(),
-            squares=squared.sum(0).double(),
+            total=torch.stack([part.total for part in parts]).double().sum(0),
+            squares=torch.stack([part.squares for part in parts]).double().sum(0),
             minimum=minimum,
             maximum=maximum,
-            cubes=float((squared * wide).sum(0).double().sum()),
-            fourths=float(squared.square_().sum(0).double().sum()),
+            cubes=sum(part.cubes for part in parts),
+            fourths=sum(part.fourths for part in parts),
             cross=x.T @ x if full else None,
         )
 
@@ -141,6 +142,22 @@ class LanguageMoments:
             minimum=float(self.minimum.min()),
             maximum=float(self.maximum.max()),
         )
+
+
+class _Sums:
+    """Sums and extrema of a block of rows that stays in the processor's cache.
+
+    Five passes over memory would cost as much as the layer itself; `aminmax` over rows alone would, so it is not used.
+    """
+
+    def __init__(self, block: torch.Tensor) -> None:
+        self.minimum, self.maximum = block.amin(0), block.amax(0)
+        if float(torch.maximum(self.maximum, -self.minimum).max()) > _LARGE:
+            block = block.double()
+        squared = block * block
+        self.total, self.squares = block.sum(0), squared.sum(0)
+        self.cubes = float(torch.dot(squared.flatten(), block.flatten()))
+        self.fourths = float(torch.dot(squared.flatten(), squared.flatten()))
 
 
 def merge(parts: Iterable[LanguageMoments]) -> LanguageMoments:

@@ -160,7 +160,7 @@ class _Printer:
 
     def _encodable(self, text: str) -> str:
         encoding = self._console.encoding
-        return "".join(_replaced(character, encoding) for character in text)
+        return text if _can_write(text, encoding) else "".join(_replaced(character, encoding) for character in text)
 
 
 def _headers(shown: View, comparisons: tuple[int, ...], *, whole: bool) -> list[str]:
@@ -170,9 +170,15 @@ def _headers(shown: View, comparisons: tuple[int, ...], *, whole: bool) -> list[
     return headers
 
 
-def _replaced(character: str, encoding: str) -> str:
+def _can_write(text: str, encoding: str) -> bool:
     try:
-        character.encode(encoding)
+        text.encode(encoding)
     except UnicodeEncodeError:
-        return _PLAIN.get(character) or character.encode(encoding, "backslashreplace").decode(encoding)
-    return character
+        return False
+    return True
+
+
+def _replaced(character: str, encoding: str) -> str:
+    if _can_write(character, encoding):
+        return character
+    return _PLAIN.get(character) or character.encode(encoding, "backslashreplace").decode(encoding)

@@ -21,8 +21,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 WINDOW, BATCH = 256, 16
 """Tokens of context in a window and windows in a batch."""
 
-Losses = dict[str, dict[str, float]]
-
 
 @torch.no_grad()
 def loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, float]:
@@ -98,22 +96,22 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="folders with one <tag>.txt per language")
     parser.add_argument("--bits", type=int, nargs="*", default=[], help="also measure the model rounded to these bits")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file; results of other texts in it are kept")
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
     models = {"float32": model} | {f"rtn{bits}": rounded(model, bits) for bits in arguments.bits}
-    result: dict[str, dict[str, Losses]] = {}
+    digest = hashlib.sha256((arguments.model / "model.safetensors").read_bytes()).hexdigest()
+    results = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.exists() else {}
     for folder in arguments.text:
         texts = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.txt"))}
-        result[folder.name] = {}
+        results[folder.name] = {"model_sha256": digest}
         for name, measured in models.items():
             losses = {tag: loss(measured, tokenizer, text) for tag, text in texts.items()}
-            result[folder.name][name] = losses
+            results[folder.name][name] = losses
             mean = sum(entry["nats_per_token"] for entry in losses.values()) / len(losses)
             print(f"{folder.name:<12} {name:<8} mean {mean:.4f} nats per token", flush=True)
-    digest = hashlib.sha256((arguments.model / "model.safetensors").read_bytes()).hexdigest()
-    arguments.output.write_text(json.dumps({"model_sha256": digest, "loss": result}, indent=1) + "\n", encoding="utf-8")
+    arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

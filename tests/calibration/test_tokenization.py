@@ -58,6 +58,17 @@ def test_text_that_leaves_no_token_is_not_covered_row23():
 
 
 def test_only_a_sample_of_long_text_is_looked_at(bpe):
+    class Counting:
+        seen = 0
+        unk_token_id = None
+        get_vocab = staticmethod(bpe.get_vocab)
+
+        def __call__(self, texts, **options):
+            self.seen += sum(map(len, texts))
+            return bpe(texts, **options)
+
+    counting = Counting()
     text = LanguageText(tag="en", documents=(("the cat " * 500,) * 500,))
-    cover = coverage(Corpus(texts={"en": text}), bpe)["en"]
+    cover = coverage(Corpus(texts={"en": text}), counting)["en"]
+    assert 100_000 <= counting.seen < 104_000
     assert cover.tokens_per_character == pytest.approx(0.25, abs=0.01)

@@ -227,6 +227,11 @@ def test_approach_that_is_not_given_is_noted(read: Read) -> None:
     )
 
 
+def test_least_search_that_is_possible(read: Read) -> None:
+    spec = read("tuning: {random_seed: 0, exit_policy: {timeout: 0, max_trials: 1}}")
+    assert spec.tuning == TuningSpec(timeout=0, max_trials=1, random_seed=0)
+
+
 def test_empty_sections_are_as_good_as_none(read: Read) -> None:
     text = (
         "model:\nquantization:\n  recipes:\n  op_wise:\n  model_wise:\n    weight:\ntuning:\n  exit_policy:\nla_aciq:\n"

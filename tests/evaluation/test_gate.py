@@ -252,6 +252,13 @@ def test_the_order_of_languages_does_not_matter(languages: dict[str, Any], bound
     assert judge(backwards, bounds, {"yo": "a", "xh": "b"}) == judge(languages, bounds, {"xh": "b", "yo": "a"})
 
 
+def test_the_order_of_unusable_languages_does_not_matter() -> None:
+    broken = {"sw": figures(math.nan, 0.0), "ar": {}, "en": figures(0.01)}
+    judged = judge(broken, gate("10%"))
+    assert [reason[:7] for reason in judged.reasons] == ["FAIL ar", "FAIL sw"]
+    assert judge(dict(reversed(broken.items())), gate("10%")) == judged
+
+
 @given(results, st.none() | degradation_gates | gates)
 def test_a_verdict_has_reasons_and_nothing_is_modified(languages: dict[str, Any], bounds: GateSpec | None) -> None:
     before = {tag: dict(entry) for tag, entry in languages.items()}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,35 @@ def test_the_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
 def test_text_is_utf8_with_its_line_ends(tmp_path: Path) -> None:
     write_text_atomic(tmp_path / "a", "é\r\nн\n")
     assert (tmp_path / "a").read_bytes() == "é\r\nн\n".encode()
+
+
+@pytest.mark.parametrize("write", [write_text_atomic, write_json_atomic], ids=["text", "JSON"])
+def test_names_of_files_that_are_not_utf8(tmp_path: Path, write: Callable[[Path, str], None]) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write(tmp_path / "a", name)
+    text = (tmp_path / "a").read_text("utf-8")
+    assert "caf\\udce9" in text
+    if write is write_json_atomic:
+        assert json.loads(text) == name
+
+
+def test_the_content_is_forced_to_the_disk_before_the_rename(tmp_path: Path, monkeypatch: Any) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(descriptor: int) -> None:
+        place = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        events.append(place.read_text() if place.is_file() else "folder")
+        fsync(descriptor)
+
+    def note_replace(source: Any, destination: Any) -> None:
+        events.append("rename")
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write_text_atomic(tmp_path / "a", "content")
+    assert events == ["content", "rename", "folder"]
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

@@ -50,20 +50,22 @@ def test_the_figures_are_printed_worst_language_first() -> None:
         assert line in lines
 
 
-@pytest.mark.parametrize("width", [60, 66, 72, 74, 76, 80, 120])
 @pytest.mark.parametrize("names", [(), ("INC RTN",), ("INC RTN", "GPTQ", "AWQ")], ids=len)
-def test_tables_keep_within_the_width_and_no_number_is_cut(width: int, names: tuple[str, ...]) -> None:
-    other = sample_run()["comparisons"]["INC RTN"]
-    run = sample_run(comparisons=dict.fromkeys(names, other))
-    run["languages"]["en"]["name"] = "Chinese (Traditional Han)"
-    shown = printed(run, width=width)
-    table = [line for line in shown.splitlines() if "±" in line and line.strip()[0] not in "LsS("]
-    assert table
-    assert max(cell_len(line) for line in table) <= width
-    assert shown.count("+12.4 ± 2.1") >= 1 + 1
-    assert shown.count("+24.8 ± 2.1") == 2 * len(names)
-    assert "…" not in shown
-    assert "(Traditional" in shown
+def test_no_width_cuts_a_number_or_a_word(names: tuple[str, ...]) -> None:
+    run = sample_run()
+    run["comparisons"] = dict.fromkeys(names, run["comparisons"]["INC RTN"])
+    run["languages"]["zh-Hant"] = run["languages"].pop("en") | {"name": "Chinese (Traditional Han)"}
+    for width in (*range(44, 84, 2 if names else 8), 100):
+        shown = printed(run, width=width)
+        table = [line for line in shown.splitlines() if line.startswith(("sw  ", "zh-Hant  ", "fi  ", "    "))]
+        assert all(cell_len(line) <= width for line in table)
+        words = shown.split()
+        assert sum("+3.72%" in word for word in words) == 2
+        assert shown.count("+24.8 ± 2.1") == 2 * len(names)
+        assert shown.count("+12.4 ± 2.1") >= 2
+        assert {"(Traditional", "zh-Hant"} <= set(words)
+        assert "…" not in shown
+    assert table  # at 100 columns
 
 
 def test_a_console_too_narrow_for_a_table_gets_lines_with_whole_numbers() -> None:

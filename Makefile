@@ -7,7 +7,7 @@
 
 PYTHON ?= python3.11
 PIP_ARGS ?=
-EXTRAS := adaptor,datasets,report,dev
+EXTRAS := adaptor,datasets,dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 

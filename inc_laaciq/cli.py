@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -45,10 +46,7 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 130 interrupted, 143 terminated.
     """
     context.obj = {"debug": debug, "verbose": verbose or debug}
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if verbose or debug else "%(levelname)s: %(message)s",
-    )
+    _listen(verbose or debug, logging.DEBUG if debug else logging.INFO)
 
 
 _config = click.argument("config", type=click.Path(path_type=Path))
@@ -117,7 +115,9 @@ def quantize(
             job = prepare(run, model, **loading)
             outcome = run_quantization(job, comparisons=compare, progress=progress)
             write_artifacts(job, outcome, folder)
-        if failed := outcome.report["verdict"] == "FAIL":
+        # Fails closed: a gate that could judge nothing has not passed either.
+        failed = run.la_aciq.gate is not None and outcome.report["verdict"] != "PASS"
+        if failed:
             folder.reject(keep_model=keep_failed, reports=REPORTS)
     _console_report(outcome.report)
     click.echo(f"Written to {folder.result}")
@@ -201,6 +201,21 @@ def evaluate(
 
     print_results(results, _console())
     click.echo(f"Written to {output}")
+
+
+def _listen(verbose: bool, level: int) -> None:
+    """Show this package's warnings; what other packages have to say only if asked, for it buries the rest."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger() if verbose else logging.getLogger("inc_laaciq")
+    logger.addHandler(handler)
+    logger.setLevel(level if verbose else logging.WARNING)
+    if not verbose:
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch").setLevel(logging.ERROR)
+        logging.getLogger("torchao").setLevel(logging.ERROR)
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _local(model: str | None) -> list[Path]:

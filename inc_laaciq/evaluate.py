@@ -62,7 +62,7 @@ def evaluate_model(
     source = texts if texts is not None else recorded.get("source")
     if source is None:
         raise SpecError(f"{model}: no text to evaluate on is recorded there; give --texts")
-    corpus = read_texts(source)
+    corpus = read_texts(source, recorded.get("languages") if texts is None else None)
     if texts is None and corpus.sha256 != recorded["sha256"]:
         raise IntegrityError(f"{source}: the text has changed since {model} was written; give --texts to use it anyway")
     quota = _first(tokens_per_language, recorded.get("tokens_per_language"), _TOKENS)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from inc_laaciq.calibration.collect import Progress
@@ -17,22 +15,6 @@ from inc_laaciq.job import Job
 from inc_laaciq.run_report import Measured, run_report, run_results
 
 COMPARISONS = ("rtn",)
-
-
-@dataclass(kw_only=True)
-class Clock:
-    """Seconds of each stage, for the report."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +61,29 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
             f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. "
             "Use mode 'fast', fewer languages, or a larger machine"
         )
-    settings, clock = job.run.la_aciq, Clock()
+    settings = job.run.la_aciq
+    if comparisons and job.run.approach != "post_training_weight_only":
+        raise SpecError(
+            "--compare rtn is Neural Compressor's weight-only rounding; it has no static INT8 to compare with"
+        )
     loader = None
     if job.calibration is not None:
         loader = calibration_batches(settings, job.source.tokenizer, corpus=job.calibration, progress=progress)
-    with clock.stage("quantize"), inc_fit.quiet():
+    with inc_fit.quiet():
         quantized = inc_fit.fit(job.source.model, job.run, loader)
     solution = quantized.la_aciq
     baseline = candidate = None
     others: dict[str, dict[str, SentenceLosses]] = {}
     if job.evaluation is not None and settings.evaluation is not None:
-        with clock.stage("evaluate"):
-            baseline = _losses(job, job.source.model, "float", progress)
-            candidate = _losses(job, quantized.model, "la_aciq", progress)
+        baseline = _losses(job, job.source.model, "float", progress)
+        candidate = _losses(job, quantized.model, "la_aciq", progress)
         for method in comparisons:
-            with clock.stage(f"compare {method}"), inc_fit.quiet():
+            with inc_fit.quiet():
                 other = inc_fit.fit_rtn(job.source.model, solution.layers)
-                others["INC RTN"] = _losses(job, other, method, progress)
+            others[f"INC {method.upper()}"] = _losses(job, other, method, progress)
     measured = Measured(baseline=baseline, candidate=candidate, others=others)
     return Outcome(
-        report=run_report(job, solution, measured, loader, clock.seconds),
+        report=run_report(job, solution, measured, loader),
         baseline=run_results(job, baseline, kind="float"),
         results=run_results(job, candidate, kind="inc"),
         quantized=quantized,

@@ -15,7 +15,7 @@ from inc_laaciq.evaluation.compare import overview, ratios
 from inc_laaciq.evaluation.degradation import Degradation, degradation
 from inc_laaciq.evaluation.gate import judge
 from inc_laaciq.evaluation.losses import SentenceLosses
-from inc_laaciq.evaluation.results import results_dict
+from inc_laaciq.evaluation.results import finite, results_dict
 from inc_laaciq.job import Job
 from inc_laaciq.languages import name, script
 from inc_laaciq.layerwise import Solution
@@ -49,9 +49,7 @@ def run_results(job: Job, losses: Losses | None, *, kind: str) -> dict[str, Any]
     )
 
 
-def run_report(
-    job: Job, solution: Solution, measured: Measured, loader: LanguageLoader | None, seconds: Mapping[str, float]
-) -> dict[str, Any]:
+def run_report(job: Job, solution: Solution, measured: Measured, loader: LanguageLoader | None) -> dict[str, Any]:
     """Content of `laaciq.json`, but for what only the written folder can tell (bytes, hashes)."""
     settings = job.run.la_aciq
     compared, missing = _degradations(job, solution, measured)
@@ -63,7 +61,7 @@ def run_report(
     languages |= {tag: {"name": name(tag), "missing": reason} for tag, reason in missing.items()}
     return {
         "schema": SCHEMA,
-        "meta": meta(seconds=dict(seconds)),
+        "meta": meta(),
         "config": job.run.as_dict(),
         "mode": settings.mode,
         "reconcile": settings.reconcile,
@@ -112,7 +110,8 @@ def _entry(d: Degradation) -> dict[str, Any]:
     values = asdict(d)
     tag = values.pop("tag")
     counts = {label: values.pop(f"n_{label}") for label in ("sentences", "bytes", "tokens")}
-    return {"name": name(tag), "script": script(tag), **values, **counts}
+    figures = {label: finite(value) for label, value in values.items()}
+    return {"name": name(tag), "script": script(tag), **figures, **counts}
 
 
 def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
@@ -134,6 +133,7 @@ def _texts(spec: TextSpec | None, corpus: Corpus | None) -> dict[str, Any] | Non
     return {
         "source": spec.texts if isinstance(spec.texts, str) else dict(spec.texts),
         "sha256": corpus.sha256,
+        "languages": sorted([*corpus.texts, *corpus.missing]),
         "tokens_per_language": spec.tokens_per_language,
         "seed": spec.seed,
     }

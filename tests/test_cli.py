@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
 import yaml
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "recipes" / "small_bloom" / "model"

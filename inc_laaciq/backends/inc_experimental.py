@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import wrapt
+import yaml
 from neural_compressor.conf import config as old_config
 from neural_compressor.experimental.quantization import Quantization
 from neural_compressor.experimental.strategy.strategy import EXP_STRATEGIES, TuneStrategy
 from schema import SchemaError
 
-import yaml
 from inc_laaciq.backends.inc_adaptor import LaAciqSearch, loader_of
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.layers import linearize

@@ -167,9 +167,8 @@ def find_weights(folder: Path, *, allow_pickle: bool = False) -> Weights:
     if not allow_pickle:
         raise ModelError(
             f"{folder} has its weights in pickles only ({', '.join(pickles)}), which can run code when they are read. "
-            "Save the model as safetensors "
-            "(save_pretrained does), or, if you trust where it comes from, pass --allow-pickle: they are then read "
-            "with weights_only=True."
+            f"Save the model as safetensors (save_pretrained does), or, if you trust where it comes from, pass "
+            f"--allow-pickle: they are then read with weights_only=True."
         )
     return _pickled(folder, pickles)
 
@@ -180,8 +179,8 @@ def _safetensors(folder: Path, notes: tuple[str, ...]) -> Weights:
     if (folder / SINGLE).exists():
         if set(weight_map.values()) - {SINGLE}:
             raise IntegrityError(
-                f"{folder} has both {SINGLE} and shards listed in {INDEX}: which of them is the model? Delete the "
-                "other."
+                f"{folder} has both {SINGLE} and shards listed in {INDEX}: which of them is the model? "
+                f"Delete the other."
             )
         raise_if_any(extra_shards(folder, (), suffix=".safetensors"), folder)
     headers = read_shards(folder, weight_map) if weight_map else (read_header(folder / SINGLE),)

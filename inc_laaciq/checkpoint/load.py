@@ -108,8 +108,8 @@ def load_model(
     if os.path.isdir(model):
         if revision is not None:
             raise SpecError(
-                f"revision={revision!r} was given with the folder {str(model)!r}. A revision is for the id of a model "
-                "on the hub; leave it out."
+                f"revision={revision!r} was given with the folder {str(model)!r}. "
+                f"A revision is for the id of a model on the hub; leave it out."
             )
         folder, source, pinned = Path(model), str(model), True
     else:
@@ -184,9 +184,9 @@ def _fetch(model: str | Path, revision: str | None, *, trust_remote_code: bool, 
     if not any(any(folder.glob(pattern)) for pattern in SAFETENSORS_FILES):
         if not allow_pickle:
             raise ModelError(
-                f"{text!r} has no safetensors weights on the hub. Pickles (pytorch_model.bin) can run code when they "
-                "are read, and were not fetched; "
-                f"if you trust where they come from, pass --allow-pickle: they are then read with weights_only=True."
+                f"{text!r} has no safetensors weights on the hub or, offline, in the cache. Pickles "
+                f"(pytorch_model.bin) can run code when they are read, and were not fetched; if you trust where they "
+                f"come from, pass --allow-pickle: they are then read with weights_only=True."
             )
         fetch_files(text, revision=commit, patterns=PICKLE_FILES)
     return folder

@@ -38,8 +38,8 @@ def check_torch_version(version: str) -> None:
     if found < FIRST_SAFE_TORCH:
         raise ModelError(
             f"Pickled weights are not read with torch {version}: weights_only=True can run code there "
-            "(CVE-2025-32434). "
-            f"Install torch {'.'.join(map(str, FIRST_SAFE_TORCH))} or later, or save the model as safetensors."
+            f"(CVE-2025-32434). Install torch {'.'.join(map(str, FIRST_SAFE_TORCH))} or later, or save the model as "
+            "safetensors."
         )
 
 

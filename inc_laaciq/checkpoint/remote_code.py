@@ -66,8 +66,7 @@ def check_code(
     if kernels:
         raise ModelError(
             f"{source}: config.json asks for compiled code from elsewhere ({', '.join(kernels)[:200]}), as the "
-            "implementation of a layer. "
-            f"Remove that key: transformers has an implementation of its own."
+            f"implementation of a layer. Remove that key: transformers has an implementation of its own."
         )
     references = code_references(config, tokenizer_config)
     if not trust_remote_code:
@@ -77,14 +76,13 @@ def check_code(
     outside = [reference for reference in references if not _CLASS_IN_FOLDER.fullmatch(reference)]
     if outside:
         raise ModelError(
-            f"{source}: its code lies outside the model ({', '.join(outside)[:200]}), where no revision pins it. Copy "
-            "the code into the model's folder and read it."
+            f"{source}: its code lies outside the model ({', '.join(outside)[:200]}), where no revision pins it. "
+            f"Copy the code into the model's folder and read it."
         )
     if not pinned:
         raise ModelError(
             f"{source}: runs its own code ({', '.join(references)}), so revision must be pinned to a commit of 40 "
-            "hexadecimal digits. "
-            f"A branch or a tag can change after you read the code."
+            f"hexadecimal digits. A branch or a tag can change after you read the code."
         )
     return (f"Code of the model itself was run: {', '.join(references)}.",)
 
@@ -107,9 +105,9 @@ def _without_code(config: Mapping[str, Any], references: tuple[str, ...], source
         return ("The model comes with code of its own, which was not run.",) if references else ()
     if references:
         raise ModelError(
-            f"{source}: needs code that comes with the model ({', '.join(references)}), which could do anything. Read "
-            "it, then pass --trust-remote-code, "
-            f"for a hub id with revision pinned to a commit of 40 hexadecimal digits."
+            f"{source}: needs code that comes with the model ({', '.join(references)}), which could do anything. "
+            f"Read it, then pass --trust-remote-code, for a hub id with revision pinned to a commit of 40 hexadecimal "
+            f"digits."
         )
     from transformers import __version__
 

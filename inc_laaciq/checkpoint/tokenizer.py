@@ -55,9 +55,9 @@ def check_tokenizer_files(folder: Path, *, own_code: bool = False) -> None:
     found = any((folder / name).is_file() for name in VOCABULARY_FILES) or any(folder.glob("*.tiktoken"))
     if not found and not needless:
         raise ModelError(
-            f"{folder} has no tokenizer: one of {', '.join(VOCABULARY_FILES)} expected. Copy the tokenizer files of "
-            "the model into it, "
-            f"for instance with AutoTokenizer.from_pretrained(...).save_pretrained({str(folder)!r})."
+            f"{folder} has no tokenizer: one of {', '.join(VOCABULARY_FILES)} expected. "
+            "Copy the tokenizer files of the model into it, for instance with "
+            f"AutoTokenizer.from_pretrained(...).save_pretrained({str(folder)!r})."
         )
 
 
@@ -105,8 +105,8 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, *, whe
     if highest >= embeddings:
         raise ModelError(
             f"{where}: the tokenizer does not fit the model: its highest token id is {highest} ({token!r}), and the "
-            f"model has {embeddings} embeddings "
-            f"(ids 0 to {embeddings - 1}). Use the tokenizer that the model was trained with."
+            f"model has {embeddings} embeddings (ids 0 to {embeddings - 1}). Use the tokenizer that the model was "
+            "trained with."
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from inc_laaciq.config.core_schema import YAML_1_1_BOOLEANS, resolve_plain
 from inc_laaciq.config.text_file import read_text_file
 from inc_laaciq.errors import SpecError

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inc_laaciq.evaluation.degradation import MIN_DOCUMENTS, Degradation, summarize
 from inc_laaciq.evaluation.losses import SentenceLosses
+from inc_laaciq.evaluation.results import finite
 
 RESAMPLES = 2000
 _LEVEL = 0.95
@@ -26,8 +27,7 @@ def overview(measured: Mapping[str, Degradation]) -> dict[str, Any]:
         return dict.fromkeys((*names, "expected_disparity", "relative_disparity"))
     summary = summarize(list(measured.values()))
     relative = [d.relative_perplexity for d in measured.values()]
-    return {
-        "worst_language": summary.worst_language,
+    figures = {
         "mean_degradation": summary.mean,
         "mean_standard_error": summary.mean_standard_error,
         "disparity": summary.disparity,
@@ -35,6 +35,7 @@ def overview(measured: Mapping[str, Degradation]) -> dict[str, Any]:
         "expected_disparity": summary.expected_disparity,
         "relative_disparity": max(relative) - min(relative),
     }
+    return {"worst_language": summary.worst_language, **{name: finite(value) for name, value in figures.items()}}
 
 
 def ratios(
@@ -44,7 +45,7 @@ def ratios(
     languages: Sequence[str],
     *,
     seed: int = 0,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Degradation of the candidate divided by that of another method, paired by sentence.
 
     Parameters
@@ -59,7 +60,8 @@ def ratios(
     Returns
     -------
     dict
-        For "mean", "worst" and "disparity": `ratio`, and `low` and `high`, the ends of a 95 % percentile interval.
+        For "mean", "worst" and "disparity": `ratio`, and `low` and `high`, the ends of a 95 % percentile interval;
+        None where the other method loses nothing.
 
     Notes
     -----
@@ -79,7 +81,7 @@ def ratios(
         with np.errstate(divide="ignore", invalid="ignore"):
             values = ours / theirs
         low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-        found[label] = {"ratio": float(values[0]), "low": float(low), "high": float(high)}
+        found[label] = {"ratio": finite(values[0]), "low": finite(low), "high": finite(high)}
     return found
 
 

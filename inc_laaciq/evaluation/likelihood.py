@@ -53,7 +53,7 @@ def sentence_losses(
     *,
     tokens_per_language: int = 4096,
     seed: int = 0,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 1024,
     max_length: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, SentenceLosses]:
@@ -72,8 +72,8 @@ def sentence_losses(
     seed : int
         Order of the documents.
     batch_tokens : int
-        Most tokens in a batch, padding counted. Batches are smaller where the vocabulary is so large that the
-        logits would take more than 1 GiB; a single window is never refused.
+        Most tokens in a batch, padding counted; larger batches are slower on a CPU. Batches are smaller where the
+        vocabulary is so large that the logits would take more than 1 GiB; a single window is never refused.
     max_length : int, optional
         Most tokens that go into the model at once, by default 512 or what the model allows. Longer sentences are
         scored in windows that follow each other, each with the token before it as its context.

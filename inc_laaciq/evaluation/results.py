@@ -64,7 +64,7 @@ def results_dict(
 
 def finite(value: float) -> float | None:
     """The number, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
 
 
 def losses_of(results: Mapping[str, Any], source: str) -> dict[str, SentenceLosses]:

@@ -107,6 +107,8 @@ def _take(path: Path, owner: _Owner, target: Path) -> None:
         path.unlink(missing_ok=True)
         if not _create(path, owner):
             raise _held_by(target, _read(path))
+    except BlockingIOError as error:
+        raise ResourceError(f"{target}: another process is taking over the lock of this output. Try again.") from error
     finally:
         os.close(folder)
 

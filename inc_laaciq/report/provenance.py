@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
+
 from inc_laaciq.report import numbers
 from inc_laaciq.report.characters import visible
 from inc_laaciq.report.document import Document, section

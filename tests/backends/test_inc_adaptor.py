@@ -57,7 +57,17 @@ def unpacked(module):
 
 @pytest.mark.parametrize(
     ("bits", "group_size", "scheme"),
-    [(4, 32, "sym"), (4, 32, "asym"), (4, -1, "sym"), (8, -1, "sym"), (8, 64, "sym"), (3, 32, "asym"), (2, 32, "sym"), (5, 32, "sym"), (6, -1, "asym")],
+    [
+        (4, 32, "sym"),
+        (4, 32, "asym"),
+        (4, -1, "sym"),
+        (8, -1, "sym"),
+        (8, 64, "sym"),
+        (3, 32, "asym"),
+        (2, 32, "sym"),
+        (5, 32, "sym"),
+        (6, -1, "asym"),
+    ],
 )
 def test_codes_and_scales_survive_neural_compressor_bit_by_bit(model, batches, bits, group_size, scheme):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -7,19 +7,20 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import inc_laaciq
-import yaml
 from inc_laaciq.errors import BackendError, EvaluationError, NumericError, SpecError
 
 pytestmark = pytest.mark.inc
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    experimental = pytest.importorskip("neural_compressor.experimental", reason="neural-compressor 3 has no such API")
+    pytest.importorskip("neural_compressor.experimental", reason="neural-compressor 3 has no such API")
     from neural_compressor import quantization
     from neural_compressor.conf.config import EXP_STRATEGIES as NAMES
     from neural_compressor.conf.config import QuantConf
@@ -78,7 +79,8 @@ def assert_same(one, other):
     assert one.la_aciq.weights.keys() == other.la_aciq.weights.keys()
     for name, weight in one.la_aciq.weights.items():
         for model in (one, other):
-            layer = next(m for n, m in model.model.named_modules() if n in (name, f"{name}.module"))
+            modules = dict(model.model.named_modules())
+            layer = modules.get(f"{name}.module", modules[name])
             assert torch.equal(layer.weight().int_repr(), weight.codes), name
             assert torch.equal(layer.weight().q_per_channel_scales().float(), weight.scale[:, 0]), name
     first, second = one.model.state_dict(), other.model.state_dict()
@@ -92,7 +94,7 @@ def assert_same(one, other):
 def test_same_bits_as_quantization_fit(bloom, batches, write):
     before = {name: tensor.clone() for name, tensor in bloom.state_dict().items()}
     path = write(quantization={"approach": "post_training_static_quant", "op_wise": {".*h.0.*4h_to_h": FLOAT}})
-    text = open(path, encoding="utf-8").read()
+    text = Path(path).read_text(encoding="utf-8")
     quantized = old_api(path, bloom, batches).fit()
     expected = new_api(path, bloom, batches)
     assert len(quantized.la_aciq.weights) == 7
@@ -102,7 +104,9 @@ def test_same_bits_as_quantization_fit(bloom, batches, write):
     assert torch.equal(logits, expected.model(input_ids=ids).logits)
     for name, tensor in bloom.state_dict().items():
         assert torch.equal(tensor, before[name]), f"{name} of the float model was changed"
-    assert open(path, encoding="utf-8").read() == text, "Neural Compressor's own reader would write a version into it"
+    assert Path(path).read_text(encoding="utf-8") == text, (
+        "Neural Compressor's own reader would write a version into it"
+    )
     quantized.save("saved")
     assert torch.equal(load("saved", copy.deepcopy(bloom))(input_ids=ids).logits, logits)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import yaml
 from inc_laaciq.config import RunSpec, read_config, run_spec
 from inc_laaciq.config.strict_yaml import read_document
 from inc_laaciq.errors import SpecError

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Read
 
 import inc_laaciq.config
-import yaml
 from inc_laaciq.config import RunSpec, TextSpec, TuningSpec, WeightSpec, read_config, run_spec
 from inc_laaciq.errors import SpecError
 

@@ -58,6 +58,14 @@ def test_standard_error_agrees_with_a_bootstrap_over_documents():
     assert result.standard_error == pytest.approx(bootstrap, rel=0.06)
 
 
+@pytest.mark.parametrize("n_documents", [20, 3])
+def test_the_same_degradation_of_every_byte_has_no_standard_error(n_documents):
+    n_bytes, document = np.arange(10, 50), np.arange(40) % n_documents
+    arguments = {"n_bytes": n_bytes, "document": document}
+    result = degradation(losses(0.25 * n_bytes, **arguments), losses(np.zeros(40), **arguments))
+    assert (result.degradation, result.standard_error) == (0.25, 0)
+
+
 def test_repeating_sentences_within_documents_gains_nothing():
     rng = np.random.default_rng(2)
     difference, document = rng.normal(size=40), np.arange(40) // 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from inc_laaciq.calibration.text import LanguageText
@@ -71,6 +71,22 @@ def test_context_is_what_the_tokenizer_puts_first_else_eos_else_bos(bpe):
     assert context_token(template) == bpe.eos_token_id
 
 
+def word_level():
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "the": 2}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>")
+
+
+def test_an_unknown_token_is_not_mistaken_for_context():
+    assert context_token(word_level()) == 1
+
+
+def test_hash_tells_texts_apart_that_become_the_same_tokens():
+    foo, bar = (choose(word_level(), LanguageText(tag="en", documents=((line,),))) for line in ("the foo", "the bar"))
+    assert list(foo.ids[0]) == list(bar.ids[0]) == [1, 2, 0]
+    assert foo.text_sha256 != bar.text_sha256
+
+
 def test_every_sentence_begins_with_the_context(bpe):
     assert {int(ids[0]) for ids in choose(bpe).ids} == {bpe.eos_token_id}
 
@@ -111,6 +127,6 @@ def test_windows_score_every_token_once_after_its_predecessor(lengths, max_lengt
     ids = tuple(np.arange(100 * number, 100 * number + length) for number, length in enumerate(lengths))
     zeros = np.zeros(len(ids), dtype=np.int64)
     cut = list(windows(Sentences(tag="en", ids=ids, n_bytes=zeros, document=zeros, text_sha256=""), max_length))
-    assert all(len(window.ids) - 1 <= max_length for window in cut)
+    assert all(1 <= len(window.ids) - 1 <= max_length for window in cut)
     scored = [(window.sentence, *map(int, pair)) for window in cut for pair in pairwise(window.ids)]
     assert scored == [(number, *map(int, pair)) for number, sentence in enumerate(ids) for pair in pairwise(sentence)]

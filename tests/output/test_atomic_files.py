@@ -80,9 +80,18 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "there" / "file").read_text() == "x"
 
 
-def test_devices_and_pipes_are_written_directly(tmp_path: Path) -> None:
-    write_text_atomic("/dev/null", "x")
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+@pytest.fixture
+def full_device(tmp_path: Path) -> Path:
+    """A device as /dev/full; never the machine's own, which broken code could replace when root runs it."""
+    try:
+        os.mknod(tmp_path / "full", stat.S_IFCHR | 0o666, os.stat("/dev/full").st_rdev)
+        open(tmp_path / "full", "rb").close()
+    except OSError as error:
+        pytest.skip(f"devices cannot be made here: {error.strerror}")
+    return tmp_path / "full"
+
+
+def test_pipes_are_written_directly(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -96,9 +105,10 @@ def test_devices_and_pipes_are_written_directly(tmp_path: Path) -> None:
 # Rows 52, 53
 
 
-def test_a_full_device() -> None:
-    with pytest.raises(ResourceError, match=r"/dev/full: the disk is full.*at least 3 bytes needed, \d+ bytes free"):
-        write_bytes_atomic("/dev/full", b"abc")
+def test_a_full_device(full_device: Path) -> None:
+    with pytest.raises(ResourceError, match=r"full: the disk is full.*at least 3 bytes needed, \d+ bytes free"):
+        write_bytes_atomic(full_device, b"abc")
+    assert stat.S_ISCHR(full_device.stat().st_mode)
 
 
 def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -139,6 +140,20 @@ def test_a_lock_that_another_took_is_not_removed(tmp_path: Path) -> None:
     with locked(tmp_path / "out"):
         write_lock(tmp_path / "out", host="elsewhere")
     assert lock_of(tmp_path / "out").exists()
+
+
+def test_processes_that_find_the_same_dead_owner_take_turns(tmp_path: Path) -> None:
+    write_lock(tmp_path / "out", pid=2**22 + 1)
+    other = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ResourceError, match="another process is taking over the lock"), locked(tmp_path / "out"):
+            pytest.fail("the lock was taken out of turn")
+        assert json.loads(lock_of(tmp_path / "out").read_text())["pid"] == 2**22 + 1
+    finally:
+        os.close(other)
+    with locked(tmp_path / "out"):
+        assert json.loads(lock_of(tmp_path / "out").read_text())["pid"] == os.getpid()
 
 
 RACE = """

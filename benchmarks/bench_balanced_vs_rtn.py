@@ -40,7 +40,9 @@ def main() -> None:
     for bits in options.bits:
         settings = run_settings(options, bits, "balanced", 0)
         found = find_layers(source.model, settings.weight)
-        rtn = losses.of(inc_fit.fit_rtn(source.model, found))
+        with inc_fit.quiet():
+            rounded = inc_fit.fit_rtn(source.model, found)
+        rtn = losses.of(rounded)
         layers = [layer.name for layer in found if layer.weight is not None]
         for mode in options.modes:
             for seed in range(options.seeds):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+
+from inc_laaciq import cli
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "recipes" / "small_bloom" / "model"
@@ -31,6 +35,28 @@ def run(*arguments, cwd=None, env=None):
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, check=False, cwd=cwd, env={**ENVIRONMENT, **(env or {})}
     )
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """The command in this process: exit code, stdout and stderr. A new process costs seconds of imports."""
+
+    def call(*arguments, cwd=None):
+        monkeypatch.setattr(sys, "argv", ["inc-laaciq", *map(str, arguments)])
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        before = signal.getsignal(signal.SIGTERM), sys.excepthook
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        signal.signal(signal.SIGTERM, before[0])
+        sys.excepthook = before[1]
+        logging.getLogger("inc_laaciq").handlers.clear()
+        out = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, stopped.value.code, out.out, out.err)
+
+    return call
 
 
 def settings(**la_aciq):
@@ -155,9 +181,9 @@ def test_same_run_gives_the_same_bytes(output, tmp_path):
 
 @pytest.mark.inc
 @pytest.mark.parametrize("keep", [False, True])
-def test_failed_gate_exits_3_and_keeps_the_model_only_if_asked(tmp_path, keep):
+def test_failed_gate_exits_3_and_keeps_the_model_only_if_asked(main, tmp_path, keep):
     config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "0npb", "max_disparity": "0%"}))
-    done = run("quantize", config, "--output", tmp_path / "out", *(["--keep-failed"] if keep else []), cwd=tmp_path)
+    done = main("quantize", config, "--output", tmp_path / "out", *(["--keep-failed"] if keep else []), cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "verdict: FAIL" in done.stdout
     assert not (tmp_path / "out").exists()
@@ -170,57 +196,57 @@ def test_failed_gate_exits_3_and_keeps_the_model_only_if_asked(tmp_path, keep):
 
 
 @pytest.mark.inc
-def test_passed_gate_exits_0(tmp_path):
+def test_passed_gate_exits_0(main, tmp_path):
     config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "50%"}))
-    done = run("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
+    done = main("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "verdict: PASS" in done.stdout
 
 
 @pytest.mark.inc
-def test_listed_language_without_text_never_passes(tmp_path):  # faults row 13
+def test_listed_language_without_text_never_passes(main, tmp_path):  # faults row 13
     config = write(tmp_path, settings(mode="fast", languages=[*LANGUAGES, "sw"], gate={"max_degradation": "50%"}))
-    done = run("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
+    done = main("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "Swahili" in done.stdout
 
 
 @pytest.mark.inc
-def test_static_int8_runs_and_evaluates(tmp_path):
+def test_static_int8_runs_and_evaluates(main, tmp_path):
     content = settings()
     content["quantization"] = {"approach": "post_training_static_quant"}
-    done = run("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
+    done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "laaciq.json").read_text(encoding="utf-8"))
     assert {layer["bits"] for layer in record["layers"] if "bits" in layer} == {8}
-    again = run("evaluate", tmp_path / "out", "-o", tmp_path / "again.json")
+    again = main("evaluate", tmp_path / "out", "-o", tmp_path / "again.json")
     assert again.returncode == 0, again.stderr
     losses = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["languages"]
     for tag in LANGUAGES:
         assert losses[tag]["loss"] == pytest.approx(record["languages"][tag]["loss"], abs=1e-4)
 
 
-def test_evaluate_a_float_model_from_texts(tmp_path):
+def test_evaluate_a_float_model_from_texts(main, tmp_path):
     texts = tmp_path / "texts"
     texts.mkdir()
     for tag in LANGUAGES:
         lines = (TEXT / "evaluation" / f"{tag}.txt").read_text(encoding="utf-8").splitlines()[:20]
         (texts / f"{tag}.txt").write_text("\n".join(lines), encoding="utf-8")
-    done = run("evaluate", MODEL, "--texts", texts, "-o", tmp_path / "results.json")
+    done = main("evaluate", MODEL, "--texts", texts, "-o", tmp_path / "results.json")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert set(results["languages"]) == set(LANGUAGES)
     assert all(0 < entry["loss"] < 5 for entry in results["languages"].values())
 
 
-def test_plan_writes_nothing_and_explains(tmp_path):
+def test_plan_writes_nothing_and_explains(main, tmp_path):
     config = write(tmp_path, settings())
-    done = run("plan", config, cwd=tmp_path)
+    done = main("plan", config, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "16 layers" in done.stdout
     assert "lm_head" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
-    as_json = json.loads(run("plan", config, "--json", cwd=tmp_path).stdout)
+    as_json = json.loads(main("plan", config, "--json", cwd=tmp_path).stdout)
     assert as_json["fits"] is True
     assert as_json["languages"] == len(LANGUAGES)
 
@@ -244,10 +270,10 @@ def test_plan_writes_nothing_and_explains(tmp_path):
         ),  # faults row 21
     ],
 )
-def test_wrong_input_gets_one_clear_error_and_leaves_nothing(tmp_path, change, message):
+def test_wrong_input_gets_one_clear_error_and_leaves_nothing(main, tmp_path, change, message):
     content = settings()
     change(content)
-    done = run("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
+    done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -255,25 +281,25 @@ def test_wrong_input_gets_one_clear_error_and_leaves_nothing(tmp_path, change, m
     assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
 
 
-def test_missing_configuration_exits_2(tmp_path):  # faults row 1
-    done = run("quantize", tmp_path / "none.yaml", "--output", tmp_path / "out")
+def test_missing_configuration_exits_2(main, tmp_path):  # faults row 1
+    done = main("quantize", tmp_path / "none.yaml", "--output", tmp_path / "out")
     assert done.returncode == 2
     assert "none.yaml" in done.stderr
 
 
-def test_existing_output_is_refused_before_any_work(tmp_path):  # faults row 50
+def test_existing_output_is_refused_before_any_work(main, tmp_path):  # faults row 50
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").write_text("keep me", encoding="utf-8")
     started = time.monotonic()
-    done = run("quantize", write(tmp_path, settings()), "--output", tmp_path / "out", cwd=tmp_path)
+    done = main("quantize", write(tmp_path, settings()), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 1
     assert "--overwrite" in done.stderr
     assert (tmp_path / "out" / "precious.txt").read_text(encoding="utf-8") == "keep me"
     assert time.monotonic() - started < 60
 
 
-def test_output_inside_the_model_is_refused(tmp_path):  # faults row 51
-    done = run("quantize", write(tmp_path, settings()), "--output", MODEL / "out", cwd=tmp_path)
+def test_output_inside_the_model_is_refused(main, tmp_path):  # faults row 51
+    done = main("quantize", write(tmp_path, settings()), "--output", MODEL / "out", cwd=tmp_path)
     assert done.returncode == 1
     assert not (MODEL / "out").exists()
 

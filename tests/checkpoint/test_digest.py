@@ -79,6 +79,12 @@ def grow(path: Path) -> None:
         file.write(b"x")
 
 
+def grow_unseen(path: Path) -> None:
+    old = path.stat()
+    grow(path)
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+
 def rewrite(path: Path) -> None:
     old = path.stat()
     path.write_bytes(b"c")
@@ -93,7 +99,7 @@ def replace(path: Path) -> None:
     new.rename(path)
 
 
-@pytest.mark.parametrize("change", [grow, rewrite, replace], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [grow, grow_unseen, rewrite, replace], ids=lambda change: change.__name__)
 def test_a_change_is_noticed(folder: Path, change: Callable[[Path], None]) -> None:
     before = fingerprint(folder.iterdir())
     check_unchanged(before)

@@ -241,6 +241,11 @@ def served(hub: Hub, bloom_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Hub
 def test_a_model_of_the_hub(served: Hub, bloom_folder: Path) -> None:
     loaded = load_model("org/model")
     assert loaded.source == f"org/model@{COMMIT}"
+    # The weights of the commit whose configuration was checked, even if the branch moved meanwhile.
+    assert [path for path in served.asked if path.startswith("/api/models/")] == [
+        "/api/models/org/model/revision/main",
+        f"/api/models/org/model/revision/{COMMIT}",
+    ]
     assert loaded.weights_sha256 == hashlib.sha256((bloom_folder / "model.safetensors").read_bytes()).hexdigest()
     assert (loaded.folder / "model.safetensors").is_symlink()
     assert loaded.notes == ()

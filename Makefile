@@ -35,13 +35,13 @@ clean:
 # The stamp is written last, so that an interrupted installation is repeated.
 .venv/installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt "setuptools<81" wheel
+	.venv/bin/python -m pip install -q $(PIP_ARGS) --upgrade -c constraints.txt setuptools wheel
 	.venv/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt --no-build-isolation -e ".[$(EXTRAS)]"
 	touch $@
 
 .venv-inc26/installed: pyproject.toml constraints.txt
 	test -x .venv-inc26/bin/python || $(PYTHON) -m venv .venv-inc26
 	sed 's/^neural-compressor==.*/neural-compressor==2.6/' constraints.txt > .venv-inc26/constraints.txt
-	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) -c .venv-inc26/constraints.txt "setuptools<81" wheel
+	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) --upgrade -c .venv-inc26/constraints.txt setuptools wheel
 	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) -c .venv-inc26/constraints.txt --no-build-isolation -e ".[adaptor,datasets,dev]"
 	touch $@

@@ -24,6 +24,7 @@ from inc_laaciq.errors import (
 
 if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
+    from inc_laaciq.calibration.layers import linearize
     from inc_laaciq.calibration.loader import LanguageLoader
     from inc_laaciq.quant.language_clip import language_aware_clip
 
@@ -40,11 +41,13 @@ __all__ = [
     "SpecError",
     "language_aware_clip",
     "language_loader",
+    "linearize",
     "load_config",
 ]
 
 _LAZY = {
     "LanguageLoader": "inc_laaciq.calibration.loader",
+    "linearize": "inc_laaciq.calibration.layers",
     "language_aware_clip": "inc_laaciq.quant.language_clip",
     "language_loader": "inc_laaciq.api",
     "load_config": "inc_laaciq.api",

@@ -101,11 +101,12 @@ def quantize(
     laaciq.json (everything that was measured), results.json and baseline.json (what a gate reads), and reports.
     """
     from inc_laaciq.config import read_config
-    from inc_laaciq.output import atomic_folder
+    from inc_laaciq.output import atomic_folder, check_space
 
     run = read_config(config)
     target = output or Path(f"{config.stem}-output")
-    inputs = [config, *_local(model or run.model)]
+    texts = [spec.texts for spec in (run.la_aciq.calibration, run.la_aciq.evaluation) if spec is not None]
+    inputs = [config, *_local(model or run.model), *(Path(source) for source in texts if isinstance(source, str))]
     with atomic_folder(target, overwrite=overwrite, inputs=inputs) as folder:
         with _stages(flags) as progress:
             from inc_laaciq.artifacts import REPORTS, write_artifacts
@@ -113,6 +114,7 @@ def quantize(
             from inc_laaciq.pipeline import run_quantization
 
             job = prepare(run, model, **loading)
+            check_space(target, job.plan.disk_bytes)
             outcome = run_quantization(job, comparisons=compare, progress=progress)
             write_artifacts(job, outcome, folder)
         # Fails closed: a gate that could judge nothing has not passed either.
@@ -259,10 +261,10 @@ def main() -> NoReturn:
         _fail(str(error), debug)
     except (KeyboardInterrupt, click.Abort):
         code = _EXIT_INTERRUPTED
-        _fail("interrupted; nothing was written", debug)
+        _fail("interrupted; nothing is half-written", debug)
     except _Terminated:
         code = _EXIT_TERMINATED
-        _fail("terminated; nothing was written", debug)
+        _fail("terminated; nothing is half-written", debug)
     except BrokenPipeError:
         code = 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.layers import linearize
 from inc_laaciq.checkpoint import load_model, load_tokenizer, tokenizer_sha256, verify_manifest
+from inc_laaciq.checkpoint.strict_json import parse_object
 from inc_laaciq.errors import IntegrityError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.results import results_dict
 from inc_laaciq.provenance import meta
+from inc_laaciq.run_report import SCHEMA
 
 _TOKENS, _SEED = 4096, 0
 
@@ -101,11 +102,14 @@ def _load_output(folder: Path) -> _Subject:
 
     from inc_laaciq.backends import inc_saved
 
-    record = json.loads((folder / "laaciq.json").read_text(encoding="utf-8"))
+    file = folder / "laaciq.json"
+    record = parse_object(file.read_bytes(), where=str(file), floats=True)
+    if record.get("schema") != SCHEMA:
+        raise IntegrityError(f"{file}: schema is {record.get('schema')!r}, expected {SCHEMA!r}; quantize again")
     is_packed = (folder / inc_saved.PACKED).exists()
     deployed = inc_saved.PACKED if is_packed else inc_saved.INC_MODEL
     verify_manifest(folder, record["files"], required=[deployed])
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     skeleton = linearize(AutoModelForCausalLM.from_config(config))
     tokenizer = load_tokenizer(folder)
     if is_packed:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.overlap import overlap
 from inc_laaciq.calibration.prepare import read_corpus
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.checkpoint import LoadedModel, load_model
-from inc_laaciq.config import RunSpec
+from inc_laaciq.config import LaaciqSpec, RunSpec
 from inc_laaciq.errors import DataError, SpecError
 from inc_laaciq.planning import Plan, module_bytes, plan_run
 
@@ -74,6 +75,8 @@ def prepare(
     calibration = read_corpus(settings.calibration, settings) if settings.calibration else None
     evaluation = read_corpus(settings.evaluation, settings) if settings.evaluation else None
     notes = [*run.notes]
+    if calibration is not None:
+        _check_weights(settings, calibration)
     if calibration is not None and evaluation is not None:
         notes += _overlap_notes(calibration, evaluation, gated=settings.gate is not None)
     for corpus in (calibration, evaluation):
@@ -82,6 +85,9 @@ def prepare(
     notes += source.notes
     linear = linearize(source.model)
     layers = tuple(find_layers(linear, run.weight, run.rules, lm_head=settings.lm_head))
+    for layer in layers:
+        if layer.weight is not None:
+            check_carried(layer.name, layer.weight)
     return Job(
         run=run,
         source=replace(source, model=linear),
@@ -90,6 +96,16 @@ def prepare(
         evaluation=evaluation,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _check_weights(settings: LaaciqSpec, calibration: Corpus) -> None:
+    """A weight for a language without text would do nothing, silently."""
+    named = {*settings.weights, *(settings.shares or ())}
+    if unknown := sorted(named - calibration.texts.keys()):
+        raise SpecError(
+            f"la_aciq.weights and shares name {', '.join(unknown)}, which the calibration text does not have. "
+            f"It has {', '.join(calibration.texts)}"
+        )
 
 
 def _overlap_notes(calibration: Corpus, evaluation: Corpus, *, gated: bool) -> list[str]:

@@ -173,6 +173,8 @@ def _solve_layer(
     if layer.weight is None:
         raise SpecError(f"layer {layer.name!r} is kept in float and cannot be solved")
     spec = solver_spec(layer.weight, settings)
+    if moments and not any(settings.weights.get(tag, 1.0) > 0 for tag in moments):
+        moments = None  # only languages of weight 0 reach it
     if not moments and spec.mode == "balanced":
         logger.warning("layer %s: no calibration token reached it; it is solved without data", layer.name)
         spec = replace(spec, mode="fast")

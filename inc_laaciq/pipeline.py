@@ -68,7 +68,9 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
         )
     loader = None
     if job.calibration is not None:
-        loader = calibration_batches(settings, job.source.tokenizer, corpus=job.calibration, progress=progress)
+        loader = calibration_batches(
+            settings, job.source.tokenizer, corpus=job.calibration, progress=progress, memory=plan.statistics_budget
+        )
     with inc_fit.quiet():
         quantized = inc_fit.fit(job.source.model, job.run, loader)
     solution = quantized.la_aciq

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SOLVE_SECONDS = {"paper": 0.1, "fast": 0.2, "balanced": 1.0}
 # Share of the memory that is free which statistics may take.
 _SHARE = 0.4
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,10 @@ class Plan:
     n_languages : int
     calibration_passes : int
         Times that the calibration text goes through the model.
+    statistics_budget : int
+        Bytes that statistics may take at a time.
     memory_bytes : int
-        Peak: the float model, its quantized copy, statistics and the solver's matrices.
+        Peak on top of the float model that is loaded: its quantized copies, statistics, the solver's matrices.
     available_bytes : int or None
         Memory that is free now, as far as the system tells.
     disk_bytes : int
@@ -43,6 +46,7 @@ class Plan:
     layers: tuple[Layer, ...]
     n_languages: int
     calibration_passes: int
+    statistics_budget: int
     memory_bytes: int
     available_bytes: int | None
     disk_bytes: int
@@ -73,7 +77,10 @@ def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: 
         layers=tuple(layers),
         n_languages=n_languages,
         calibration_passes=len(parts),
-        memory_bytes=int(3 * model_bytes + statistics + matrices),
+        statistics_budget=budget,
+        memory_bytes=int(2 * model_bytes + 64 * sum(layer.n_weights / _group(layer) for layer in solved))
+        + statistics
+        + matrices,
         available_bytes=available_memory(),
         disk_bytes=int(model_bytes + packed + rest + codes),
         solve_seconds=_SOLVE_SECONDS[mode] * sum(layer.n_weights for layer in solved) / 1e6,
@@ -118,10 +125,15 @@ def _system_memory() -> int | None:
         return None
 
 
-def _group_memory() -> int | None:
+def _group_memory(folder: Path = _CGROUP) -> int | None:
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
-        return None if limit == "max" else max(0, int(limit) - int(used))
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return None
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        # Files that were read count as used, but make way when memory is needed.
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        cached = sum(int(line.split()[1]) for line in lines if line.split()[0] in ("inactive_file", "slab_reclaimable"))
+        return max(0, int(limit) - used + cached)
     except (OSError, ValueError):
         return None

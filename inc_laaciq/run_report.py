@@ -85,7 +85,7 @@ def run_report(job: Job, solution: Solution, measured: Measured, loader: Languag
 
 def _degradations(job: Job, solution: Solution, measured: Measured) -> tuple[dict[str, Degradation], dict[str, str]]:
     """Degradation of every language that has one, and the reason why the others have none."""
-    missing = dict.fromkeys(job.evaluation.missing if job.evaluation else (), "no evaluation text was found")
+    missing = _without_text(job)
     missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
     compared: dict[str, Degradation] = {}
     for tag, before in (measured.baseline or {}).items():
@@ -94,6 +94,17 @@ def _degradations(job: Job, solution: Solution, measured: Measured) -> tuple[dic
         elif measured.candidate is not None and tag not in missing:
             compared[tag] = degradation(measured.candidate[tag], before)
     return compared, missing
+
+
+def _without_text(job: Job) -> dict[str, str]:
+    """Languages that are listed or calibrated on, and have no text to be calibrated or judged on: they never pass."""
+    found: dict[str, str] = {}
+    if job.calibration is not None:
+        found |= dict.fromkeys(job.calibration.missing, "no calibration text was found")
+    if job.evaluation is not None:
+        wanted = {*job.evaluation.missing, *(job.calibration.texts if job.calibration is not None else ())}
+        found |= dict.fromkeys(wanted - job.evaluation.texts.keys(), "no evaluation text was found")
+    return found
 
 
 def _comparison(losses: Losses, measured: Measured, languages: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor, PyTorchWeightOn
 from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
 from neural_compressor.strategy.utils.utility import quant_options
 
+from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
-from inc_laaciq.calibration.layers import find_layers, linearize
+from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches
 from inc_laaciq.checkpoint.tokenizer import load_tokenizer
@@ -45,8 +46,10 @@ def gptq_entry(weight: QuantizedWeight) -> dict[str, list[list[float]]]:
 
     Plain floats, because a numpy number saves but does not load.
     """
-    zero_point = torch.zeros_like(weight.scale) if weight.zero_point is None else weight.zero_point
-    return {"scale": weight.scale.tolist(), "zero": zero_point.tolist()}
+    rows, groups = weight.scale.shape
+    # One row of zeros for all channels: lists of floats are large, and Neural Compressor does not read these.
+    zero = [[0.0] * groups] * rows if weight.zero_point is None else weight.zero_point.tolist()
+    return {"scale": weight.scale.tolist(), "zero": zero}
 
 
 class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
@@ -114,7 +117,7 @@ class LaAciqSearch:
             logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
             settings = replace(settings, mode="fast")
         activation = None
-        weight, rules = WeightSpec(), _rules(ops)
+        weight, rules = WeightSpec(), _rules(ops, self.model.model)
         if self._is_static:
             # torch's INT8 kernels take positive scales only, and read a range for every input.
             settings, activation = replace(settings, signed=False), self._run.activation
@@ -131,7 +134,16 @@ class LaAciqSearch:
             weight, rules = _STATIC_WEIGHT, [*self._run.rules, *(rule for rule in rules if rule.weight is None)]
         model = self.model.model
         layers = find_layers(model, weight, rules, lm_head=settings.lm_head)
-        solution = quantize_layers(model, layers, batches, settings, activation=activation, progress=progress)
+        _check_agreement(layers, ops, self._run.rules)
+        solution = quantize_layers(
+            model,
+            layers,
+            batches,
+            settings,
+            activation=activation,
+            memory=self.calib_dataloader.memory if isinstance(self.calib_dataloader, LanguageLoader) else 4 << 30,
+            progress=progress,
+        )
         self._carry(solution)
         config: dict[Any, Any] = {
             key: op if plain_name(op.op_name) in solution.weights else type(op)(*key, "fp32", self.tuning_space)
@@ -177,10 +189,17 @@ class LaAciqSearch:
             # Neural Compressor's own time limit also arrives as an interrupt, and then the best model so far counts.
             if not self._timeout or time.monotonic() - started < self._timeout:
                 self._failure = error
-        except BaseException as error:
+            elif not self.tune_result_record:
+                self._failure = EvaluationError(
+                    f"tuning.exit_policy.timeout={self._timeout} seconds was over before the first trial ended"
+                )
+        except Exception as error:
             # fit() logs the traceback and would then return None.
             self._failure = BackendError(f"Neural Compressor failed: {type(error).__name__}: {error}")
             self._failure.__cause__ = error
+            raise
+        except BaseException as error:  # a request to stop, such as SIGTERM, stays what it is
+            self._failure = error
             raise
 
     def _accepted(self, best: Any) -> Any:
@@ -260,13 +279,27 @@ def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
     return Path(given)
 
 
-def _rules(ops: Mapping[Any, Any]) -> list[OpRule]:
-    """What Neural Compressor's configuration says of every single linear layer."""
+def _rules(ops: Mapping[Any, Any], model: torch.nn.Module) -> list[OpRule]:
+    """What Neural Compressor's configuration says of every single linear layer, subclasses of `Linear` included."""
+    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     return [
         OpRule(pattern=re.escape(plain_name(op.op_name)), weight=_weight_spec(op))
         for op in ops.values()
-        if op.op_type == "Linear"
+        if plain_name(op.op_name) in linear
     ]
+
+
+def _check_agreement(layers: Sequence[Layer], ops: Mapping[Any, Any], rules: Sequence[OpRule]) -> None:
+    """Refuse what would be lost silently: layers that Neural Compressor does not know, rules that match no layer."""
+    known = {plain_name(op.op_name) for op in ops.values()}
+    if unknown := [layer.name for layer in layers if layer.weight is not None and layer.name not in known]:
+        raise BackendError(
+            f"Neural Compressor does not list {', '.join(unknown[:5])} as quantizable; leave such layers in float "
+            "with quantization.op_wise"
+        )
+    for rule in rules:
+        if not any(re.fullmatch(rule.pattern, layer.name) for layer in layers):
+            raise SpecError(f"op_wise names no linear layer: {rule.pattern}. Layers are called {layers[0].name}, ...")
 
 
 def _weight_spec(op: Any) -> WeightSpec | None:
@@ -279,12 +312,9 @@ def _weight_spec(op: Any) -> WeightSpec | None:
     if dtype not in ("int", "int4", "int8"):
         raise SpecError(f"weight dtype {dtype!r} of layer {op.op_name!r}: la_aciq solves integer grids; use 'int'")
     bits = {"int4": 4, "int8": 8}.get(dtype, weight["bits"])
-    if bits == 8 and weight["scheme"] == "asym":
-        raise SpecError(
-            f"layer {op.op_name!r}: Neural Compressor unpacks 8-bit asymmetric weights wrongly (codes minus zero point "
-            "overflow int8). Use scheme: sym for 8 bits"
-        )
-    return WeightSpec(bits=bits, group_size=weight["group_size"], scheme=weight["scheme"])
+    spec = WeightSpec(bits=bits, group_size=weight["group_size"], scheme=weight["scheme"])
+    check_carried(op.op_name, spec)
+    return spec
 
 
 def register() -> None:

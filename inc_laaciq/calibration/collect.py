@@ -71,6 +71,18 @@ def _hooks(model: nn.Module, layers: Iterable[str], recorder: _Recorder) -> Iter
             handle.remove()
 
 
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout off: a model that comes straight from training would give noisy statistics."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def _without_output(model: nn.Module, layers: Sequence[str]) -> nn.Module:
     """The model without its output projection, where no hooked layer lies there: its logits would be thrown away."""
     prefix = getattr(model, "base_model_prefix", "")
@@ -114,7 +126,7 @@ def collect(
     for language, rows in batches.items():
         recorder = _Recorder(full)
         try:
-            with _hooks(model, layers, recorder), torch.inference_mode():
+            with _hooks(model, layers, recorder), _evaluating(model), torch.inference_mode():
                 for batch in rows:
                     body(input_ids=batch)
                     recorder.forget_batch()

@@ -45,7 +45,7 @@ class Layer:
 def find_layers(
     model: nn.Module, weight: WeightSpec, rules: Sequence[OpRule] = (), *, lm_head: bool = False
 ) -> list[Layer]:
-    """Every linear layer of a model, with what is to be done to it.
+    """Every weight matrix of a model outside the embeddings, with what is to be done to it.
 
     Parameters
     ----------
@@ -67,8 +67,10 @@ def find_layers(
     """
     output = _output_projection(model)
     layers, unused = [], {rule.pattern for rule in rules}
+    owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear):
+            layers += _other_matrices(name, module)
             continue
         spec: WeightSpec | None = weight
         reason = ""
@@ -81,6 +83,8 @@ def find_layers(
             spec, reason = None, "output projection; set la_aciq.lm_head to quantize it"
         elif module is output and _is_tied(model, module):
             spec, reason = None, "output projection tied to the embeddings"
+        if spec is not None and (owner := owners.setdefault(id(module.weight), name)) != name:
+            spec, reason = None, f"shares its weight with {owner}"
         if spec is not None and spec.group_size != -1 and module.in_features % spec.group_size:
             raise SpecError(
                 f"group_size={spec.group_size} does not divide in_features={module.in_features} of layer {name!r}. "
@@ -102,7 +106,7 @@ def find_layers(
         raise SpecError(f"op_wise names no linear layer: {', '.join(sorted(unused))}. Layers are called {known}, ...")
     if not any(layer.weight for layer in layers):
         raise ModelError(
-            f"no linear layer to quantize in {type(model).__name__}: it has {len(layers)} linear layers, "
+            f"no linear layer to quantize in {type(model).__name__}: it has {len(layers)} layers with weights, "
             "and all of them are kept in float"
         )
     return layers
@@ -120,6 +124,23 @@ def linear_layer(model: nn.Module, name: str) -> nn.Linear:
     if not isinstance(module, nn.Linear):
         raise ModelError(f"layer {name!r} is a {type(module).__name__}, not a linear layer")
     return module
+
+
+def _other_matrices(name: str, module: nn.Module) -> list[Layer]:
+    """Weight matrices outside linear layers and embeddings (fused experts, convolutions): listed, left in float."""
+    if isinstance(module, nn.Embedding):
+        return []
+    return [
+        Layer(
+            name=f"{name}.{parameter}" if name else parameter,
+            in_features=weight.numel() // weight.shape[0],
+            out_features=weight.shape[0],
+            weight=None,
+            reason=f"a weight of {type(module).__name__}, which is no linear layer",
+        )
+        for parameter, weight in module.named_parameters(recurse=False)
+        if weight.dim() >= 2
+    ]
 
 
 def _divisor(in_features: int) -> int:

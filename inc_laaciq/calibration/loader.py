@@ -8,6 +8,12 @@ import torch
 
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.errors import DataError
+from inc_laaciq.languages import canonical_languages
+
+
+def _canonical(batches: Mapping[str, Sequence[torch.Tensor]]) -> list[tuple[str, str]]:
+    """Pairs of the tag as given and the canonical one; the same language twice is refused."""
+    return list(zip(batches, canonical_languages(batches), strict=True))
 
 
 class LanguageLoader:
@@ -19,6 +25,8 @@ class LanguageLoader:
         Token ids without padding.
     progress : callable(stage, done, total), optional
         Told of long work that uses these batches.
+    memory : int
+        Bytes that statistics over these batches may take; less costs more passes.
 
     Raises
     ------
@@ -28,11 +36,18 @@ class LanguageLoader:
 
     batch_size = 1
 
-    def __init__(self, batches: Mapping[str, Sequence[torch.Tensor]], *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        batches: Mapping[str, Sequence[torch.Tensor]],
+        *,
+        progress: Progress | None = None,
+        memory: int = 4 << 30,
+    ) -> None:
         if not any(len(rows) for rows in batches.values()):
             raise DataError("calibration text gave no tokens for any language; check la_aciq.calibration.texts")
-        self.batches = batches
+        self.batches = {tag: batches[given] for given, tag in _canonical(batches)}
         self.progress = progress
+        self.memory = memory
 
     @property
     def n_tokens(self) -> dict[str, int]:

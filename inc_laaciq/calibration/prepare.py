@@ -30,6 +30,7 @@ def calibration_batches(
     corpus: Corpus | None = None,
     sequence_length: int = SEQUENCE_LENGTH,
     progress: Progress | None = None,
+    memory: int = 4 << 30,
 ) -> LanguageLoader:
     """Calibration batches of every language, the same number of tokens each where there is enough text.
 
@@ -42,6 +43,8 @@ def calibration_batches(
         Already read text; else it is read.
     sequence_length : int
         Tokens in a row.
+    memory : int
+        Bytes that statistics may take.
 
     Raises
     ------
@@ -61,4 +64,4 @@ def calibration_batches(
         sequence_length=sequence_length,
         seed=spec.seed,
     )
-    return LanguageLoader(batches, progress=progress)
+    return LanguageLoader(batches, progress=progress, memory=memory)

@@ -6,7 +6,7 @@ output, and what a killed run left behind is cleared by the next one.  Only the 
 wrong output path is refused before anything slow is imported.
 """
 
-from inc_laaciq.output.checks import check_output
+from inc_laaciq.output.checks import check_output, check_space
 from inc_laaciq.output.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from inc_laaciq.output.folder import OutputFolder, atomic_folder
 from inc_laaciq.output.names import FAILED_SUFFIX, RECORD
@@ -17,6 +17,7 @@ __all__ = [
     "OutputFolder",
     "atomic_folder",
     "check_output",
+    "check_space",
     "write_bytes_atomic",
     "write_json_atomic",
     "write_text_atomic",

@@ -42,6 +42,19 @@ def check_output(
         refuse_foreign(failed_path(target))
         check_unlocked(target)
         _try_writing(target)
+    check_space(target, needed_bytes)
+
+
+def check_space(path: str | Path, needed_bytes: int) -> None:
+    """Refuse an output that the disk cannot hold.
+
+    Raises
+    ------
+    ResourceError
+        With the bytes that are needed and free.
+    """
+    target = resolve(path)
+    with disk_errors(target, needed=max(needed_bytes, 1)):
         free = shutil.disk_usage(target.parent).free
     if needed_bytes > free:
         raise ResourceError(

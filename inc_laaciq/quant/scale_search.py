@@ -13,7 +13,7 @@ import torch
 
 from inc_laaciq.quant.aciq import alpha_from_kurtosis, seed_alpha
 from inc_laaciq.quant.clipping import Layout
-from inc_laaciq.quant.grid import Grid, absmax_parameters, round_scale, scale_from_alpha
+from inc_laaciq.quant.grid import Grid, absmax_parameters, minmax_parameters, round_scale
 
 # Elements of a block: 256 kB of float32, so that a block and its temporaries fit a core's L2 cache.
 _BLOCK = 1 << 16
@@ -21,7 +21,6 @@ _COARSE = tuple(1.0 - 0.1 * step for step in range(8))
 _FINE = (0.05, 0.025)
 
 Parameters = tuple[torch.Tensor, torch.Tensor | None]
-Rule = Callable[[torch.Tensor, torch.Tensor | None], Parameters]
 
 
 def rounding_error(
@@ -76,44 +75,89 @@ def closed_form(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | Non
     def formula(sigma: torch.Tensor, kurtosis: torch.Tensor) -> torch.Tensor:
         return alpha_from_kurtosis(sigma, kurtosis, grid.bits, layout=layout)
 
-    alpha = _alpha(groups, importance, formula)
-    return better(
-        groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance
-    )
+    return _clip(groups, grid, importance, formula)
 
 
 def paper_formula(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None) -> Parameters:
     """Alpha = sigma (2.5 + 0.3 ln(1 + kurtosis)), with the same guard as every other rule."""
-    alpha = _alpha(groups, importance, lambda sigma, kurtosis: seed_alpha(sigma, kurtosis, grid.bits))
-    return better(
-        groups, absmax_parameters(groups, grid, rounded=True), _from_alpha(groups, alpha, grid), grid, importance
-    )
+    return _clip(groups, grid, importance, lambda sigma, kurtosis: seed_alpha(sigma, kurtosis, grid.bits))
 
 
-def _alpha(
+def _clip(
     groups: torch.Tensor,
+    grid: Grid,
     importance: torch.Tensor | None,
     formula: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
-    """Threshold of every group around zero, shape (rows, n_groups, 1); at most absmax."""
-    squares = groups.square()
-    absmax = groups.abs().amax(-1, keepdim=True)
+) -> Parameters:
+    """Parameters of the threshold that a formula gives, or of absmax where those round better."""
+    blocks = _blocks(groups)
+    # The formula is evaluated once for all rows: on the few rows of a block it would cost more than their moments.
+    low, high, second, fourth = (
+        torch.cat(part) for part in zip(*(_moments(block, importance) for block in blocks), strict=True)
+    )
+    absmax = torch.maximum(-low, high)
+    kurtosis = fourth / second.square().clamp_min(torch.finfo(second.dtype).tiny) - 3.0
+    alpha = formula(second.sqrt(), kurtosis)
+    alpha = torch.where(torch.isfinite(alpha) & (alpha > 0), torch.minimum(alpha, absmax), absmax)
+    plain = minmax_parameters(low, high, grid, rounded=True)
+    clipped = minmax_parameters(torch.maximum(low, -alpha), torch.minimum(high, alpha), grid, rounded=True)
+    best = [
+        better(block, first, second_, grid, importance)
+        for block, first, second_ in zip(blocks, _split(plain, blocks), _split(clipped, blocks), strict=True)
+    ]
+    return _join(best)
+
+
+def _moments(block: torch.Tensor, importance: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """Minimum, maximum, and second and fourth moment about zero of every group, each of shape (rows, n_groups, 1)."""
+    squares = block.square()
     if importance is None:
         second = squares.mean(-1, keepdim=True)
         fourth = squares.square_().mean(-1, keepdim=True)
     else:
         share = importance / importance.sum(-1, keepdim=True).clamp_min(torch.finfo(importance.dtype).tiny)
         second = (squares * share).sum(-1, keepdim=True)
-        fourth = (squares.square_() * share).sum(-1, keepdim=True)
-    kurtosis = fourth / second.square().clamp_min(torch.finfo(second.dtype).tiny) - 3.0
-    alpha = formula(second.sqrt(), kurtosis)
-    return torch.where(torch.isfinite(alpha) & (alpha > 0), torch.minimum(alpha, absmax), absmax)
+        fourth = squares.square_().mul_(share).sum(-1, keepdim=True)
+    return block.amin(-1, keepdim=True), block.amax(-1, keepdim=True), second, fourth
 
 
-def _from_alpha(groups: torch.Tensor, alpha: torch.Tensor, grid: Grid) -> Parameters:
-    if grid.scheme == "sym":
-        return round_scale(scale_from_alpha(alpha, grid)), None
-    return absmax_parameters(torch.maximum(torch.minimum(groups, alpha), -alpha), grid, rounded=True)
+def _blocks(groups: torch.Tensor) -> list[torch.Tensor]:
+    """Rows in blocks that stay in a core's cache."""
+    return list(torch.split(groups, max(1, _BLOCK // (groups.shape[1] * groups.shape[2]))))
+
+
+def _split(parameters: Parameters, blocks: list[torch.Tensor]) -> list[Parameters]:
+    sizes = [len(block) for block in blocks]
+    scales = torch.split(parameters[0], sizes)
+    zero_points = [None] * len(blocks) if parameters[1] is None else torch.split(parameters[1], sizes)
+    return list(zip(scales, zero_points, strict=True))
+
+
+def _join(parts: list[Parameters]) -> Parameters:
+    zero_points = [part[1] for part in parts if part[1] is not None]
+    return torch.cat([part[0] for part in parts]), torch.cat(zero_points) if zero_points else None
+
+
+def round_groups(groups: torch.Tensor, parameters: Parameters, grid: Grid) -> torch.Tensor:
+    """Codes of finite weights, a cache-sized block at a time.
+
+    Parameters
+    ----------
+    groups : tensor, shape (out_features, n_groups, group_size)
+    parameters : scale and zero point, each of shape (out_features, n_groups, 1)
+
+    Returns
+    -------
+    tensor, shape (out_features, n_groups * group_size), int8 or uint8
+    """
+    codes = torch.empty(groups.shape, dtype=grid.code_dtype)
+    blocks = _blocks(groups)
+    for block, (scale, zero_point), target in zip(blocks, _split(parameters, blocks), _blocks(codes), strict=True):
+        levels = torch.div(block, scale).round_()
+        if zero_point is not None:
+            levels.add_(zero_point)
+        target.copy_(levels.clamp_(grid.qmin, grid.qmax))
+    return codes.reshape(len(groups), -1)
 
 
 def search(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, *, signed: bool = False) -> Parameters:
@@ -158,22 +202,6 @@ def _shrink(absmax: Parameters, ratio: torch.Tensor | float, groups: torch.Tenso
     return round_scale(absmax[0] * ratio), absmax[1]
 
 
-def solve_groups(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, rule: Rule) -> Parameters:
-    """Apply a rule to all rows, a cache-sized block at a time.
-
-    Parameters
-    ----------
-    groups : tensor, shape (out_features, n_groups, group_size)
-    rule : callable
-        Takes a block of rows and the importance; returns scale and zero point of shape (rows, n_groups, 1).
-
-    Returns
-    -------
-    scale, zero_point
-        Each of shape (out_features, n_groups).
-    """
-    rows = max(1, _BLOCK // (groups.shape[1] * groups.shape[2]))
-    parts = [rule(block, importance) for block in torch.split(groups, rows)]
-    scale = torch.cat([part[0] for part in parts]).squeeze(-1)
-    zero_points = [part[1] for part in parts if part[1] is not None]
-    return scale, torch.cat(zero_points).squeeze(-1) if zero_points else None
+def search_groups(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, *, signed: bool) -> Parameters:
+    """`search` for all rows, a cache-sized block at a time."""
+    return _join([search(block, grid, importance, signed=signed) for block in _blocks(groups)])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import torch
 
 from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.gptq import compensate
-from inc_laaciq.quant.grid import Grid, absmax_parameters, dequantize, quantize, to_groups
+from inc_laaciq.quant.grid import Grid, absmax_parameters, dequantize, to_groups
 from inc_laaciq.quant.moments import LanguageMoments
 from inc_laaciq.quant.objective import LayerObjective
 from inc_laaciq.quant.reconcile import RECONCILE, reconcile_languages, risk
-from inc_laaciq.quant.scale_search import Rule, closed_form, paper_formula, search, solve_groups
+from inc_laaciq.quant.scale_search import Parameters, closed_form, paper_formula, round_groups, search_groups
 
 Mode = Literal["paper", "fast", "balanced"]
 MODES: tuple[Mode, ...] = ("paper", "fast", "balanced")
@@ -120,7 +119,8 @@ def _dequantize(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tens
 
 def check_finite(weight: torch.Tensor) -> None:
     """Raise NumericError, with counts, if the weight holds NaN or infinity."""
-    if not bool(torch.isfinite(weight).all()):
+    # The extrema of a matrix with NaN are NaN; looking at every weight first would take longer than rounding it.
+    if not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
         nan, inf = int(torch.isnan(weight).sum()), int(torch.isinf(weight).sum())
         raise NumericError(f"{nan} NaN and {inf} infinite values among {weight.numel()} weights")
 
@@ -158,14 +158,14 @@ def solve(
             raise SpecError(
                 "mode 'balanced' needs calibration text; give la_aciq.calibration.texts, or use mode 'fast'"
             )
-        return _pack(spec, *_round(groups, spec, solve_groups(groups, spec.grid, None, _rule(spec, groups, None))))
+        return _pack(spec, *_round(groups, spec, None))
     objective = _objective(weight, spec, moments)
     if spec.mode == "balanced" and not objective.is_full:
         raise SpecError("mode 'balanced' needs full second moments of every language; collect with full=True")
 
     def attempt(mixture: torch.Tensor) -> tuple[_Rounded, torch.Tensor]:
         importance = objective.diagonal(mixture).reshape(groups.shape[1:])
-        rounded = _round(groups, spec, solve_groups(groups, spec.grid, importance, _rule(spec, groups, importance)))
+        rounded = _round(groups, spec, importance)
         if spec.mode == "balanced":
             hessian = objective.hessian(mixture)
             compensated = compensate(
@@ -194,30 +194,25 @@ def _objective(weight: torch.Tensor, spec: SolverSpec, moments: Mapping[str, Lan
     return LayerObjective(weight, moments, weights=spec.weights, shares=shares)
 
 
-def _rule(spec: SolverSpec, groups: torch.Tensor, importance: torch.Tensor | None) -> Rule:
-    """How a group's scale is found, by mode, statistics and group length."""
+def _round(groups: torch.Tensor, spec: SolverSpec, importance: torch.Tensor | None) -> _Rounded:
+    """Codes by the rule of the mode, without error compensation."""
     if spec.mode == "paper":
-        return lambda block, weights: paper_formula(block, spec.grid, weights)
-    if importance is None and groups.shape[2] >= _CLOSED_FORM_GROUP:
-        return lambda block, weights: closed_form(block, spec.grid, weights)
-    return partial(_search_rule, spec.grid, spec.signed)
+        parameters = paper_formula(groups, spec.grid, importance)
+    elif importance is None and groups.shape[2] >= _CLOSED_FORM_GROUP:
+        parameters = closed_form(groups, spec.grid, None)
+    else:
+        parameters = search_groups(groups, spec.grid, importance, signed=spec.signed)
+    return _codes(groups, spec, parameters)
 
 
-def _search_rule(
-    grid: Grid, signed: bool, block: torch.Tensor, importance: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return search(block, grid, importance, signed=signed)
-
-
-def _round(groups: torch.Tensor, spec: SolverSpec, parameters: tuple[torch.Tensor, torch.Tensor | None]) -> _Rounded:
+def _codes(groups: torch.Tensor, spec: SolverSpec, parameters: Parameters) -> _Rounded:
     scale, zero_point = parameters
-    codes = quantize(groups, scale[..., None], None if zero_point is None else zero_point[..., None], spec.grid)
-    return codes.reshape(len(groups), -1), scale, zero_point
+    codes = round_groups(groups, parameters, spec.grid)
+    return codes, scale.squeeze(-1), None if zero_point is None else zero_point.squeeze(-1)
 
 
 def _absmax(groups: torch.Tensor, spec: SolverSpec) -> _Rounded:
-    scale, zero_point = absmax_parameters(groups, spec.grid, rounded=True)
-    return _round(groups, spec, (scale.squeeze(-1), None if zero_point is None else zero_point.squeeze(-1)))
+    return _codes(groups, spec, absmax_parameters(groups, spec.grid, rounded=True))
 
 
 def _row_wise_best(weight: torch.Tensor, hessian: torch.Tensor, candidates: list[_Rounded]) -> _Rounded:

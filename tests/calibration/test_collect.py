@@ -115,7 +115,7 @@ def test_nonfinite_weights_are_an_error_or_kept_in_float(toy, bad, seen):  # fau
         quantize_layers(toy, layers, BATCHES, LaaciqSpec())
     solution = quantize_layers(toy, layers, BATCHES, LaaciqSpec(nan="keep-fp"))
     assert set(solution.weights) == {"query", "expert"}
-    assert next(layer.reason for layer in solution.layers if layer.weight is None).startswith(("1 NaN", "0 NaN"))
+    assert seen in next(layer.reason for layer in solution.layers if layer.weight is None)
 
 
 def test_rules_choose_layers_and_bits(toy):
@@ -139,7 +139,9 @@ def test_layers_that_cannot_be_are_refused(toy):
 
 def test_layers_of_other_kinds_stay_as_they_are(toy):  # faults row 47
     toy.mixer = nn.Conv1d(16, 16, 3)
-    assert {layer.name for layer in find_layers(toy, WeightSpec(group_size=8))} == set(LAYERS)
+    found = {layer.name: layer for layer in find_layers(toy, WeightSpec(group_size=8))}
+    assert {name for name, layer in found.items() if layer.weight} == set(LAYERS)
+    assert "Conv1d" in found["mixer.weight"].reason
     assert linearize(toy) is toy
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -169,13 +168,21 @@ def test_same_run_gives_the_same_bytes(output, tmp_path):
     config = write(tmp_path, settings())
     done = run("quantize", config, "--output", tmp_path / "out", "--compare", "rtn", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("scales.safetensors", "packed.safetensors"):
+    for name in ("scales.safetensors", "packed.safetensors", "gptq_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes(), name
     first, second = (
         json.loads((path / "results.json").read_text(encoding="utf-8")) for path in (folder, tmp_path / "out")
     )
     for results in (first, second):
         results["meta"].pop("time")
+    assert first == second
+    first, second = (
+        json.loads((path / "laaciq.json").read_text(encoding="utf-8")) for path in (folder, tmp_path / "out")
+    )
+    for record in (first, second):
+        record["meta"].pop("time")
+        # The two configurations lie in different folders, and paths are told relative to them.
+        record.pop("config")
     assert first == second
 
 
@@ -209,6 +216,20 @@ def test_listed_language_without_text_never_passes(main, tmp_path):  # faults ro
     done = main("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "Swahili" in done.stdout
+
+
+@pytest.mark.inc
+def test_language_that_was_calibrated_and_cannot_be_judged_never_passes(main, tmp_path):  # faults row 13
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for tag in ("en", "fi"):
+        (texts / f"{tag}.txt").write_bytes((TEXT / "evaluation" / f"{tag}.txt").read_bytes())
+    content = settings(mode="fast", gate={"max_degradation": "50%"})
+    del content["la_aciq"]["languages"]
+    content["la_aciq"]["evaluation"]["texts"] = str(texts)
+    done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "Hindi" in done.stdout
 
 
 @pytest.mark.inc
@@ -290,12 +311,11 @@ def test_missing_configuration_exits_2(main, tmp_path):  # faults row 1
 def test_existing_output_is_refused_before_any_work(main, tmp_path):  # faults row 50
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").write_text("keep me", encoding="utf-8")
-    started = time.monotonic()
-    done = main("quantize", write(tmp_path, settings()), "--output", tmp_path / "out", cwd=tmp_path)
+    content = settings(model="/no/such/model")  # would be an error of its own, if it were looked at
+    done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 1
     assert "--overwrite" in done.stderr
     assert (tmp_path / "out" / "precious.txt").read_text(encoding="utf-8") == "keep me"
-    assert time.monotonic() - started < 60
 
 
 def test_output_inside_the_model_is_refused(main, tmp_path):  # faults row 51
@@ -305,10 +325,14 @@ def test_output_inside_the_model_is_refused(main, tmp_path):  # faults row 51
 
 
 @pytest.mark.inc
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_leave_nothing_half_written(tmp_path, sent, code):  # faults row 55
+@pytest.mark.parametrize(
+    ("stage", "sent", "code"),
+    [("calibrating", signal.SIGTERM, 143), ("evaluating", signal.SIGINT, 130), ("calibrating", signal.SIGINT, 130)],
+)
+def test_signals_leave_nothing_half_written(tmp_path, stage, sent, code):  # faults row 55
     content = settings()
     content["la_aciq"]["evaluation"]["tokens_per_language"] = 0
+    content["la_aciq"]["calibration"]["tokens_per_language"] = 16384
     config = write(tmp_path, content)
     process = subprocess.Popen(
         command("quantize", config, "--output", tmp_path / "out"),
@@ -316,7 +340,7 @@ def test_signals_leave_nothing_half_written(tmp_path, sent, code):  # faults row
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("evaluating"):
+        if line.startswith(stage):
             process.send_signal(sent)
             break
     process.communicate(timeout=120)
@@ -326,12 +350,14 @@ def test_signals_leave_nothing_half_written(tmp_path, sent, code):  # faults row
 
 
 @pytest.mark.parametrize("arguments", [(), ("quantize",), ("plan",), ("evaluate",)])
-def test_help_teaches_and_is_quick(arguments):
-    started = time.monotonic()
+def test_help_teaches(arguments):
     done = run(*arguments, "--help")
     assert done.returncode == 0
-    assert "inc-laaciq" in done.stdout or "Usage" in done.stdout
-    assert time.monotonic() - started < 20
+    assert "Usage: " in done.stdout
+    assert (
+        "CONFIG" if arguments in (("quantize",), ("plan",)) else "MODEL" if arguments else "quantize"
+    ) in done.stdout
+    assert "torch" not in done.stderr
 
 
 def test_c_locale_does_not_crash(tmp_path):

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from inc_laaciq.backends.inc_fit import quiet
+from inc_laaciq.checkpoint.foreign import foreign_errors
+from inc_laaciq.checkpoint.pickled import check_torch_version
 from inc_laaciq.errors import IntegrityError
 from inc_laaciq.quant.solver import QuantizedWeight
 
@@ -87,10 +89,11 @@ def load_int8(skeleton: nn.Module, file: Path) -> nn.Module:
     """
     from neural_compressor.utils.pytorch import load
 
-    try:
+    check_torch_version(torch.__version__)
+    what = f"{file}: cannot be read as weights, and was not read any further"
+    with foreign_errors(what, kind=IntegrityError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         state = torch.load(file, weights_only=True)
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise IntegrityError(f"{file}: it cannot be read as weights: {error}") from error
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded: nn.Module = load(state, skeleton)

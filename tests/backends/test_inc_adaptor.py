@@ -17,8 +17,9 @@ from neural_compressor.strategy.strategy import STRATEGIES
 from neural_compressor.utils.pytorch import load
 
 import inc_laaciq
+import inc_laaciq.config
 from inc_laaciq.backends.inc_adaptor import LaAciqTuneStrategy, register
-from inc_laaciq.backends.inc_fit import quantized_layers
+from inc_laaciq.backends.inc_fit import post_training_config, quantized_layers
 from inc_laaciq.calibration.layers import linearize
 from inc_laaciq.errors import BackendError, EvaluationError, NumericError, SpecError
 
@@ -109,12 +110,90 @@ def test_without_help_neural_compressor_derives_other_scales(bloom, batches):
     assert any(not torch.equal(unpacked(packed.get_submodule(n))[1], w.scale) for n, w in solved.items())
 
 
-def test_default_quant_level_does_not_replace_the_strategy(bloom, batches):
+def test_default_quant_level_does_not_replace_the_strategy(bloom, batches, monkeypatch):
+    """As Neural Compressor's own tuning history has it."""
+    created = []
+    original = LaAciqTuneStrategy.__init__
+    monkeypatch.setattr(
+        LaAciqTuneStrategy, "__init__", lambda self, *a, **k: (created.append(self), original(self, *a, **k))[1]
+    )
     stock = config()
     assert stock.quant_level == "auto"
-    quantized = quantization.fit(bloom, stock, calib_dataloader=inc_laaciq.LanguageLoader(batches))
-    assert "la_aciq" in quantized.q_config
-    assert isinstance(quantized.gptq_config, dict)
+    quantization.fit(bloom, stock, calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    [strategy] = created
+    [trial] = strategy.tuning_history[0]["history"]
+    assert trial["tune_cfg"]["la_aciq"] == {"mode": "balanced", "reconcile": "mean"}
+
+
+class OwnLinear(torch.nn.Linear):
+    """Some models bring a subclass of their own, Falcon for one."""
+
+
+def test_subclasses_of_linear_follow_the_configuration(batches):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = torch.nn.Embedding(128, 64)
+            self.first, self.second = OwnLinear(64, 64), OwnLinear(64, 64)
+
+        def forward(self, input_ids):
+            return self.second(self.first(self.embed(input_ids)))
+
+    torch.manual_seed(0)
+    rules = {"second": {"weight": {"dtype": ["fp32"]}, "activation": {"dtype": ["fp32"]}}}
+    loader = inc_laaciq.LanguageLoader(batches)
+    quantized = quantization.fit(Own().eval(), config(8, -1, rules=rules), calib_dataloader=loader)
+    assert set(quantized.la_aciq.weights) == {"first"}
+    assert quantized.la_aciq.weights["first"].grid.bits == 8
+
+
+def test_another_plugin_beside_ours_is_harmless(bloom, batches, monkeypatch):
+    from neural_compressor.strategy.basic import BasicTuneStrategy
+
+    class OtherTuneStrategy(BasicTuneStrategy):
+        pass
+
+    monkeypatch.setitem(STRATEGIES, "other", OtherTuneStrategy)
+    register()
+    assert STRATEGIES["other"] is OtherTuneStrategy
+    assert "la_aciq" in quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches)).q_config
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_keep_their_codes(bloom, batches, dtype):
+    """The packed codes are exact; what cannot be is the fake-quantized weight, rounded to the model's own type."""
+    half = bloom.to(dtype)
+    quantized = quantization.fit(half, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    solved = quantized.la_aciq.weights
+    packed = quantized.export_compressed_model()
+    for name, weight in solved.items():
+        codes, scale, _ = unpacked(packed.get_submodule(name))
+        assert torch.equal(scale, weight.scale)
+        assert torch.equal(codes - 8, weight.codes.int())
+
+
+def test_a_request_to_stop_stays_what_it_is(bloom, batches):
+    class Terminated(BaseException):
+        pass
+
+    class Stopped:
+        def __call__(self, model):
+            raise Terminated
+
+    with pytest.raises(Terminated):
+        quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches), eval_func=Stopped())
+
+
+def test_a_rule_that_matches_no_layer_is_refused(bloom, batches):
+    run = inc_laaciq.config.run_spec(
+        {
+            "quantization": {"op_wise": {"mlp.typo": {"weight": {"dtype": "fp32"}}}},
+            "strategy": "la_aciq",
+            "la_aciq": {"calibration": {"texts": "unused"}},
+        }
+    )
+    with pytest.raises(SpecError, match=r"mlp\.typo"):
+        quantization.fit(bloom, post_training_config(run), calib_dataloader=inc_laaciq.LanguageLoader(batches))
 
 
 def test_quant_level_zero_is_refused_by_name(bloom):

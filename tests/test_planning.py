@@ -1,0 +1,51 @@
+"""The plan: what it counts, and how it reads the memory that is free."""
+
+from __future__ import annotations
+
+import pytest
+
+from inc_laaciq.calibration.layers import Layer
+from inc_laaciq.config import WeightSpec
+from inc_laaciq.planning import _group_memory, available_memory, plan_run
+
+
+def layer(name="h.0.mlp", weight=WeightSpec(bits=4, group_size=64)):  # noqa: B008 - frozen
+    return Layer(name=name, in_features=4096, out_features=4096, weight=weight)
+
+
+def test_float_layers_cost_nothing_to_solve():
+    both = plan_run([layer(), layer("lm_head", None)], model_bytes=10**9, n_languages=2, mode="balanced")
+    one = plan_run([layer()], model_bytes=10**9, n_languages=2, mode="balanced")
+    assert both.solve_seconds == one.solve_seconds
+    assert both.memory_bytes == one.memory_bytes
+
+
+def test_more_languages_need_more_statistics_only_in_balanced():
+    few, many = (plan_run([layer()], 10**8, n, "balanced").memory_bytes for n in (1, 2))
+    assert many - few >= 4 * 4096 * 4096
+    few, many = (plan_run([layer()], 10**8, n, "fast").memory_bytes for n in (1, 2))
+    assert many - few < 10**6
+
+
+def test_disk_counts_the_float_copy_that_neural_compressor_writes():
+    plan = plan_run([layer()], model_bytes=4 * 4096 * 4096, n_languages=1, mode="fast")
+    assert plan.disk_bytes > 4 * 4096 * 4096
+
+
+def test_a_model_that_does_not_fit_is_told_so():
+    assert not plan_run([layer()], model_bytes=10**15, n_languages=1, mode="fast").fits
+
+
+def test_cached_files_do_not_count_as_used(tmp_path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 700\nslab_reclaimable 50\n")
+    assert _group_memory(tmp_path) == 850
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _group_memory(tmp_path) is None
+    assert _group_memory(tmp_path / "absent") is None
+
+
+def test_this_machine_has_memory():
+    assert available_memory() == pytest.approx(available_memory(), rel=0.5)
+    assert available_memory() > 10**8

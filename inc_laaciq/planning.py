@@ -14,8 +14,8 @@ from inc_laaciq.layerwise import passes, statistics_bytes
 if TYPE_CHECKING:
     from torch import nn
 
-# Seconds per million weights on one core of a 2023 Xeon, from benchmarks/results/solver.json; rough on purpose.
-_SOLVE_SECONDS = {"paper": 0.1, "fast": 0.2, "balanced": 1.0}
+# Seconds per million weights on one core, rounded up from benchmarks/results/solver.json.
+_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5}
 # Share of the memory that is free which statistics may take.
 _SHARE = 0.4
 _CGROUP = Path("/sys/fs/cgroup")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 from inc_laaciq.backends import inc_saved
 from inc_laaciq.job import Job
@@ -22,6 +24,8 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     The layers of the quantized model are packed in place, so this is the last thing done with it.
     """
     folder, report = output.folder, outcome.report
+    for record in (report, outcome.baseline, outcome.results):
+        _tell_paths_from_output(record, output.path)
     before = module_bytes(job.source.model)
     job.source.model.config.save_pretrained(str(folder))
     job.source.tokenizer.save_pretrained(str(folder))
@@ -49,6 +53,15 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     write_json_atomic(folder / "laaciq.json", report)
     write_text_atomic(folder / "report.md", to_markdown(report))
     write_text_atomic(folder / "report.html", to_html(report))
+
+
+def _tell_paths_from_output(record: dict[str, Any] | None, output: Path) -> None:
+    """Give the sources of text as seen from the output folder: records tell nothing else of the machine."""
+    texts = record["texts"] if record is not None else {}
+    for entry in (texts, *texts.values()):
+        source = entry.get("source") if isinstance(entry, dict) else None
+        if isinstance(source, str) and Path(source).exists():
+            entry["source"] = Path(os.path.relpath(Path(source).resolve(), output.resolve())).as_posix()
 
 
 def _sha256(path: Path) -> str:

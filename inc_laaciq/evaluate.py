@@ -63,6 +63,8 @@ def evaluate_model(
     source = texts if texts is not None else recorded.get("source")
     if source is None:
         raise SpecError(f"{model}: no text to evaluate on is recorded there; give --texts")
+    if texts is None and isinstance(source, str):
+        source = (folder / source).resolve()
     corpus = read_texts(source, recorded.get("languages") if texts is None else None)
     if texts is None and corpus.sha256 != recorded["sha256"]:
         raise IntegrityError(f"{source}: the text has changed since {model} was written; give --texts to use it anyway")

@@ -152,3 +152,14 @@ def test_progress_is_told(toy):
     )
     assert ("calibrating", 3, 3) in seen
     assert ("solving", 3, 3) in seen
+
+
+def test_dropout_is_off_while_statistics_are_taken_and_comes_back(toy):
+    toy.embed = nn.Sequential(toy.embed, nn.Dropout(0.5))
+    quiet = collect(toy, BATCHES, ["query"], full=False).moments["query"]["en"]
+    toy.train()
+    toy.key.eval()
+    trained = collect(toy, BATCHES, ["query"], full=False).moments["query"]["en"]
+    assert torch.equal(trained.squares, quiet.squares)
+    assert toy.training
+    assert not toy.key.training

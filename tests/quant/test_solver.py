@@ -308,3 +308,47 @@ def test_gptq_matches_a_slow_column_by_column_loop(group_size):
         w[:, j:] -= error[:, None] * inverse[0]
         inverse = (inverse - torch.outer(inverse[:, 0], inverse[0]) / inverse[0, 0])[1:, 1:]
     assert differ <= 0.01 * codes.numel()  # ties and rounding only
+
+
+def test_loud_languages_do_not_outvote_quiet_ones():
+    """Each language's error is divided by its output energy, so the size of its activations does not matter."""
+    weight, moments = _weight(), _languages()
+    generator = torch.Generator().manual_seed(7)
+    quiet = torch.randn(200, IN, generator=generator)
+    plain, loud = (LanguageMoments.of(quiet * factor, full=True) for factor in (1.0, 1024.0))
+    spec = SolverSpec(bits=3, group_size=32)
+    first, second = (solve(weight, spec, {**moments, "km": km}) for km in (plain, loud))
+    assert torch.equal(first.codes, second.codes)
+    assert first.errors == pytest.approx(second.errors, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_channel_is_worse_than_absmax_where_compensation_goes_wrong(seed):
+    """Few tokens, strong correlations and outliers: errors pile up in the last columns and are clipped there."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(OUT, IN, generator=generator)
+    weight[:, -1] *= 30
+    base = torch.randn(8, 1, generator=generator) + 0.02 * torch.randn(8, IN, generator=generator)
+    moments = {"en": LanguageMoments.of(base, full=True)}
+    spec = SolverSpec(bits=2, group_size=-1, scheme="sym", signed=False, damping=1e-4)
+    hessian = moments["en"].second_moment.double()
+
+    def cost(error):
+        return ((error.double() @ hessian) * error.double()).sum(1)
+
+    ours = cost(solve(weight, spec, moments).dequantize() - weight)
+    theirs = cost(_absmax(weight, spec) - weight)
+    assert bool((ours <= theirs * (1 + 1e-3) + 1e-9).all())
+
+
+def test_a_search_that_loses_to_absmax_is_not_kept(monkeypatch):
+    from inc_laaciq.quant import solver
+
+    weight, moments = _weight(), _languages()
+    spec = SolverSpec(bits=4, group_size=32, mode="fast", reconcile="minimax")
+    monkeypatch.setattr(solver, "_round", lambda groups, spec, importance: _doubled(solver._absmax(groups, spec)))
+    assert torch.equal(solve(weight, spec, moments).dequantize(), _absmax(weight, spec))
+
+
+def _doubled(rounded):
+    return rounded[0], rounded[1] * 2, rounded[2]

@@ -249,6 +249,9 @@ def main() -> NoReturn:
     if not debug:
         sys.excepthook = _internal_error
     signal.signal(signal.SIGTERM, _terminate)
+    # Read when torch is imported: threads that sleep while they wait cost nothing on a quiet machine, and on a busy
+    # one those that spin make a run many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -340,6 +340,8 @@ def test_signals_leave_nothing_half_written(tmp_path, stage, sent, code):  # fau
     process = subprocess.Popen(
         command("quantize", config, "--output", tmp_path / "out"),
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT,
+        # A job in the background of a script is started with SIGINT ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:

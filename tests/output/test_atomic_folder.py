@@ -411,7 +411,13 @@ with atomic_folder(sys.argv[1], overwrite=True) as out:
 )
 def test_signals(old: Path, tmp_path: Path, number: int, handled: str, clean: bool) -> None:
     command = [sys.executable, "-c", KILLED, str(old), str(int(number)), handled]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        # A job in the background of a script is started with SIGINT ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert done.returncode == (143 if handled else -number)
     assert read(old) == {"old.txt": "old"}
     assert (os.listdir(tmp_path) == ["out"]) == clean

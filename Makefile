@@ -41,7 +41,7 @@ clean:
 
 .venv-inc26/installed: pyproject.toml constraints.txt
 	test -x .venv-inc26/bin/python || $(PYTHON) -m venv .venv-inc26
-	sed 's/^neural-compressor==.*/neural-compressor==2.6/' constraints.txt > .venv-inc26/constraints.txt
+	sed 's/^neural[-_]compressor==.*/neural-compressor==2.6/' constraints.txt > .venv-inc26/constraints.txt
 	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) --upgrade -c .venv-inc26/constraints.txt setuptools wheel
 	.venv-inc26/bin/python -m pip install -q $(PIP_ARGS) -c .venv-inc26/constraints.txt --no-build-isolation -e ".[adaptor,datasets,dev]"
 	touch $@

@@ -22,6 +22,7 @@ test: .venv/installed
 test-all: test test-inc26
 
 test-inc26: .venv-inc26/installed
+	.venv-inc26/bin/python -m pip show neural-compressor | grep '^Version: 2\.6'
 	.venv-inc26/bin/python -m pytest -q -m inc
 
 check: .venv/installed

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 from inc_laaciq.backends import inc_saved
+from inc_laaciq.checkpoint import sha256_of_files
 from inc_laaciq.job import Job
 from inc_laaciq.output import OutputFolder, write_json_atomic, write_text_atomic
 from inc_laaciq.pipeline import Outcome
@@ -48,7 +48,9 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     }
     # Without the results, which hold the time of the run: the record of equal runs is equal.
     report["files"] = {
-        path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name not in REPORTS
+        path.name: sha256_of_files([path])
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in REPORTS
     }
     write_json_atomic(folder / "laaciq.json", report)
     write_text_atomic(folder / "report.md", to_markdown(report))
@@ -62,11 +64,3 @@ def _tell_paths_from_output(record: dict[str, Any] | None, output: Path) -> None
         source = entry.get("source") if isinstance(entry, dict) else None
         if isinstance(source, str) and Path(source).exists():
             entry["source"] = Path(os.path.relpath(Path(source).resolve(), output.resolve())).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

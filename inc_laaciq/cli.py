@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -106,7 +107,7 @@ def quantize(
     run = read_config(config)
     target = output or Path(f"{config.stem}-output")
     texts = [spec.texts for spec in (run.la_aciq.calibration, run.la_aciq.evaluation) if spec is not None]
-    inputs = [config, *_local(model or run.model), *(Path(source) for source in texts if isinstance(source, str))]
+    inputs = [config, *_local(model or run.model), *_paths(texts)]
     with atomic_folder(target, overwrite=overwrite, inputs=inputs) as folder:
         with _stages(flags) as progress:
             from inc_laaciq.artifacts import REPORTS, write_artifacts
@@ -168,6 +169,14 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
     help="Tokens scored of each language; 0 = all.  [default: 4096]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Which sentences are drawn.  [default: 0]")
+@click.option(
+    "--aligned/--no-aligned",
+    default=None,
+    help="Line i of every language is the same sentence: take the same lines of all.  [default: as recorded, else no]",
+)
+@click.option(
+    "--reference", metavar="DIR_OR_ID", help="The model before quantization; also tell flips and divergence from it."
+)
 @_trust
 @_revision
 @_pickle
@@ -180,21 +189,27 @@ def evaluate(
     texts: Path | None,
     tokens_per_language: int | None,
     seed: int | None,
+    aligned: bool | None,
+    reference: str | None,
     **loading: Any,
 ) -> None:
     """Measure the loss of every language and write it, sentence by sentence, to a results file.
 
     MODEL is a Hugging Face folder or hub id, or the output folder of `inc-laaciq quantize`.
     """
+    from inc_laaciq.output import check_file, write_json_atomic
+
+    check_file(output)
     with _stages(flags) as progress:
         from inc_laaciq.evaluate import evaluate_model
-        from inc_laaciq.output import write_json_atomic
 
         results = evaluate_model(
             model,
             texts=texts,
             tokens_per_language=tokens_per_language,
             seed=seed,
+            aligned=aligned,
+            reference=reference,
             progress=progress,
             **loading,
         )
@@ -221,7 +236,17 @@ def _listen(verbose: bool, level: int) -> None:
 
 
 def _local(model: str | None) -> list[Path]:
-    return [Path(model)] if model and Path(model).exists() else []
+    return [Path(model)] if model and os.path.exists(model) else []
+
+
+def _paths(sources: Any) -> Iterator[Path]:
+    """Files and folders that sources of text name; those of a data set are nested, and hub ids are not absolute."""
+    if isinstance(sources, str):
+        if os.path.isabs(sources):
+            yield Path(sources)
+    elif isinstance(sources, (list, Mapping)):
+        for inner in sources.values() if isinstance(sources, Mapping) else sources:
+            yield from _paths(inner)
 
 
 def _console() -> Any:
@@ -268,14 +293,14 @@ def main() -> NoReturn:
     except _Terminated:
         code = _EXIT_TERMINATED
         _fail("terminated; nothing is half-written", debug)
-    except BrokenPipeError:
-        code = 1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code or 0)
 
 
 def _fail(message: str, debug: bool) -> None:
-    click.echo(f"Error: {message}", err=True)
+    from inc_laaciq.report.characters import visible_lines
+
+    # It may quote a file from a stranger, and a terminal obeys escapes.
+    click.echo(f"Error: {visible_lines(message)}", err=True)
     if debug:
         traceback.print_exc()
 

@@ -8,7 +8,8 @@ LaaciqError                     exit code 1
 |-- NumericError                2  NaN or infinity where numbers are needed
 |-- ResourceError               1  memory, disk, permission, or another process is in the way
 |-- BackendError                1  Intel Neural Compressor (or another backend) failed
-`-- EvaluationError             1  an evaluation or a search ended without a usable result
+|-- EvaluationError             1  an evaluation or a search ended without a usable result
+`-- MismatchError               5  baseline and candidate were not measured on the same things
 
 A message says what is wrong, where, what was given, what is allowed, and what to do.
 """
@@ -62,3 +63,9 @@ class BackendError(LaaciqError):
 
 class EvaluationError(LaaciqError):
     """An evaluation or a search ended without a usable result."""
+
+
+class MismatchError(LaaciqError):
+    """Baseline and candidate were not measured on the same things, so they cannot be compared."""
+
+    exit_code = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,19 @@ from typing import Any
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.layers import linearize
+from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import load_model, load_tokenizer, tokenizer_sha256, verify_manifest
+from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.strict_json import parse_object
-from inc_laaciq.errors import IntegrityError, SpecError
+from inc_laaciq.errors import IntegrityError, ModelError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
-from inc_laaciq.evaluation.results import results_dict
+from inc_laaciq.evaluation.results import canonical_sha256, results_dict
 from inc_laaciq.provenance import meta
-from inc_laaciq.run_report import SCHEMA
+from inc_laaciq.run_report import SCHEMA, model_name
 
 _TOKENS, _SEED = 4096, 0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,7 @@ class _Subject:
     provenance: dict[str, Any]
     tokenizer_sha256: str
     recorded: dict[str, Any]
+    configuration_sha256: str | None = None
 
 
 def evaluate_model(
@@ -37,6 +43,8 @@ def evaluate_model(
     texts: str | Path | None = None,
     tokens_per_language: int | None = None,
     seed: int | None = None,
+    aligned: bool | None = None,
+    reference: str | Path | None = None,
     progress: Progress | None = None,
     **loading: Any,
 ) -> dict[str, Any]:
@@ -49,16 +57,29 @@ def evaluate_model(
         Folder or JSONL file; defaults to the evaluation text recorded in a `quantize` output.
     tokens_per_language, seed : int, optional
         Default to what is recorded there, else 4096 and 0.
+    aligned : bool, optional
+        Line i of every language is a translation of the same sentence. Defaults to what is recorded there for the text
+        that is recorded there, else to False.
+    reference : path or hub id, optional
+        The model before quantization: flips and divergence are told from it.
     **loading
-        `trust_remote_code`, `revision`, `allow_pickle`, for a Hugging Face model.
+        `trust_remote_code`, `revision`, `allow_pickle`, for a Hugging Face model. They hold for the reference too; but
+        `revision` is that of `model`, unless that is a `quantize` output.
 
     Raises
     ------
     SpecError
         If there is no text to evaluate on.
+    ModelError
+        If the reference has another tokenizer than the model.
     """
     folder = Path(model)
-    subject = _load_output(folder) if (folder / "laaciq.json").is_file() else _load_float(model, loading)
+    subject = _load(model, loading)
+    before = None
+    if reference is not None:
+        is_output = (folder / "laaciq.json").is_file()
+        before = _load(reference, loading if is_output else {**loading, "revision": None})
+        _check_reference(subject, before, model, reference)
     recorded = subject.recorded
     source = texts if texts is not None else recorded.get("source")
     if source is None:
@@ -66,20 +87,38 @@ def evaluate_model(
     if texts is None and isinstance(source, str):
         source = (folder / source).resolve()
     corpus = read_texts(source, recorded.get("languages") if texts is None else None)
-    if texts is None and corpus.sha256 != recorded["sha256"]:
+    if texts is None and corpus.sha256 != recorded.get("sha256"):
         raise IntegrityError(f"{source}: the text has changed since {model} was written; give --texts to use it anyway")
+    unsupported_languages(corpus, subject.tokenizer)
     quota = _first(tokens_per_language, recorded.get("tokens_per_language"), _TOKENS)
     drawn = _first(seed, recorded.get("seed"), _SEED)
+    if aligned is None:
+        aligned = texts is None and recorded.get("aligned") is True
     losses = sentence_losses(
-        subject.model, subject.tokenizer, corpus, tokens_per_language=quota, seed=drawn, progress=progress
+        subject.model,
+        subject.tokenizer,
+        corpus,
+        tokens_per_language=quota,
+        seed=drawn,
+        reference=None if before is None else before.model,
+        aligned=aligned,
+        progress=progress,
     )
     return results_dict(
         losses,
         meta=meta(),
         model=subject.provenance,
         tokenizer={"sha256": subject.tokenizer_sha256},
-        texts={"source": str(source), "sha256": corpus.sha256, "tokens_per_language": quota, "seed": drawn},
+        texts={
+            "source": source if isinstance(source, dict) else str(source),
+            "sha256": corpus.sha256,
+            "tokens_per_language": quota,
+            "seed": drawn,
+            **({"aligned": True} if aligned else {}),
+        },
         missing=dict.fromkeys(corpus.missing, "no text was found"),
+        reference=None if before is None else before.provenance,
+        configuration_sha256=subject.configuration_sha256,
     )
 
 
@@ -87,12 +126,29 @@ def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
+def _load(model: str | Path, loading: dict[str, Any]) -> _Subject:
+    folder = Path(model)
+    return _load_output(folder) if (folder / "laaciq.json").is_file() else _load_float(model, loading)
+
+
+def _check_reference(subject: _Subject, before: _Subject, model: str | Path, reference: str | Path) -> None:
+    if subject.tokenizer_sha256 != before.tokenizer_sha256:
+        raise ModelError(
+            f"the reference {reference} has another tokenizer than {model}, so their tokens cannot be compared. Give "
+            "the model that was quantized."
+        )
+    if subject.provenance["kind"] == "inc" and subject.provenance.get("sha256") != before.provenance["sha256"]:
+        _log.warning(
+            "%s was not quantized from %s: flips and divergence are not those of quantization.", model, reference
+        )
+
+
 def _load_float(model: str | Path, loading: dict[str, Any]) -> _Subject:
     loaded = load_model(model, **loading)
     return _Subject(
         model=loaded.model,
         tokenizer=loaded.tokenizer,
-        provenance={"name": Path(loaded.source).name, "sha256": loaded.weights_sha256, "kind": "float"},
+        provenance={"name": model_name(loaded.source), "sha256": loaded.weights_sha256, "kind": "float"},
         tokenizer_sha256=loaded.tokenizer_sha256,
         recorded={},
     )
@@ -108,20 +164,27 @@ def _load_output(folder: Path) -> _Subject:
     record = parse_object(file.read_bytes(), where=str(file), floats=True)
     if record.get("schema") != SCHEMA:
         raise IntegrityError(f"{file}: schema is {record.get('schema')!r}, expected {SCHEMA!r}; quantize again")
+    try:
+        files, layers, provenance = record["files"], record["layers"], record["model"]
+        recorded = record["texts"]["evaluation"] or {}
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{file}: it is not a complete record ({error!r}); quantize again") from error
     is_packed = (folder / inc_saved.PACKED).exists()
     deployed = inc_saved.PACKED if is_packed else inc_saved.INC_MODEL
-    verify_manifest(folder, record["files"], required=[deployed])
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    skeleton = linearize(AutoModelForCausalLM.from_config(config))
+    verify_manifest(folder, files, required=[deployed])
+    with foreign_errors(f"{folder}: transformers cannot build the model"):
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        skeleton = linearize(AutoModelForCausalLM.from_config(config))
     tokenizer = load_tokenizer(folder)
     if is_packed:
-        model = inc_saved.load_packed(skeleton, record["layers"], folder / deployed)
+        model = inc_saved.load_packed(skeleton, layers, folder / deployed)
     else:
         model = inc_saved.load_int8(skeleton.eval(), folder / deployed)
     return _Subject(
         model=model,
         tokenizer=tokenizer,
-        provenance={**record["model"], "kind": "inc"},
+        provenance={**provenance, "kind": "inc"},
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        recorded=record["texts"]["evaluation"] or {},
+        recorded=recorded,
+        configuration_sha256=canonical_sha256(record["config"]) if "config" in record else None,
     )

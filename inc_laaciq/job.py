@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.overlap import overlap
 from inc_laaciq.calibration.prepare import read_corpus
 from inc_laaciq.calibration.text import Corpus
-from inc_laaciq.checkpoint import LoadedModel, load_model
+from inc_laaciq.calibration.tokenization import unsupported_languages
+from inc_laaciq.checkpoint import LoadedModel, find_nonfinite, load_model
 from inc_laaciq.config import LaaciqSpec, RunSpec
-from inc_laaciq.errors import DataError, SpecError
+from inc_laaciq.errors import DataError, NumericError, SpecError
+from inc_laaciq.evaluation.aligned import check_aligned
 from inc_laaciq.planning import Plan, module_bytes, plan_run
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,8 @@ def prepare(
         raise SpecError("mode 'balanced' needs la_aciq.calibration.texts; mode 'fast' works without")
     calibration = read_corpus(settings.calibration, settings) if settings.calibration else None
     evaluation = read_corpus(settings.evaluation, settings) if settings.evaluation else None
+    if evaluation is not None and settings.evaluation is not None and settings.evaluation.aligned:
+        check_aligned(evaluation)
     notes = [*run.notes]
     if calibration is not None:
         _check_weights(settings, calibration)
@@ -83,7 +91,10 @@ def prepare(
         notes += corpus.notes if corpus is not None else ()
     source = load_model(where, trust_remote_code=trust_remote_code, revision=revision, allow_pickle=allow_pickle)
     notes += source.notes
+    texts = {tag: text for corpus in (calibration, evaluation) if corpus for tag, text in corpus.texts.items()}
+    notes += unsupported_languages(Corpus(texts=texts), source.tokenizer)
     linear = linearize(source.model)
+    notes += _nonfinite_notes(linear, settings)
     layers = tuple(find_layers(linear, run.weight, run.rules, lm_head=settings.lm_head))
     for layer in layers:
         if layer.weight is not None:
@@ -99,13 +110,26 @@ def prepare(
 
 
 def _check_weights(settings: LaaciqSpec, calibration: Corpus) -> None:
-    """A weight for a language without text would do nothing, silently."""
+    """A weight for a language without text would do nothing, silently; a text without a share has no say to give."""
     named = {*settings.weights, *(settings.shares or ())}
     if unknown := sorted(named - calibration.texts.keys()):
         raise SpecError(
             f"la_aciq.weights and shares name {', '.join(unknown)}, which the calibration text does not have. "
             f"It has {', '.join(calibration.texts)}"
         )
+    if settings.shares is not None and (without := sorted(calibration.texts.keys() - settings.shares.keys())):
+        raise SpecError(f"la_aciq.shares has no share for {', '.join(without)}, which the calibration text has. Add it")
+
+
+def _nonfinite_notes(model: nn.Module, settings: LaaciqSpec) -> list[str]:
+    """NaN in any weight, of a norm or an embedding as well, spoils every language: an error unless `nan` says else."""
+    found = [f"{name} ({count})" for name, count in find_nonfinite(dict(model.named_parameters())).items()]
+    if not found:
+        return []
+    text = f"the model has NaN or infinite values in {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+    if settings.nan == "error":
+        raise NumericError(f"{text}. Repair it, or set la_aciq.nan to keep-fp to leave its layers with NaN in float")
+    return [text]
 
 
 def _overlap_notes(calibration: Corpus, evaluation: Corpus, *, gated: bool) -> list[str]:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from inc_laaciq.errors import SpecError
+from inc_laaciq.families import FAMILIES, FAMILY_OF
 
 # ISO 15924 codes whose text runs from right to left and that living languages use.
 _RIGHT_TO_LEFT = frozenset({"Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa"})
@@ -27,6 +28,18 @@ _RIGHT_TO_LEFT = frozenset({"Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nko
 _NOT_A_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
 
 _UNKNOWN_SCRIPT = "Zzzz"
+
+# What `script` gives in place of a part of a script, or of two scripts in one.
+_PART_OF = {
+    "Aran": ("Arab",),
+    "Hanb": ("Hant",),
+    "Hang": ("Kore",),
+    "Hani": ("Hans", "Hant"),
+    "Hira": ("Jpan",),
+    "Hrkt": ("Jpan",),
+    "Jamo": ("Kore",),
+    "Kana": ("Jpan",),
+}
 
 
 def canonical(tag: str) -> str:
@@ -109,6 +122,73 @@ def script(tag: str) -> str:
     return str(language.script or _likely_script(language.language, language.territory))
 
 
+def canonical_script(code: str) -> str:
+    """ISO 15924 code of a script, in its usual case.
+
+    Raises
+    ------
+    SpecError
+        If no known language is usually written in it, so that `script` never gives it; the message suggests close ones.
+
+    Examples
+    --------
+    >>> canonical_script("arab")
+    'Arab'
+    """
+    if not isinstance(code, str):
+        raise SpecError(f"{code!r} is not the code of a script. Write text such as 'Arab' or 'Deva'.")
+    names = _script_names()
+    found = code.strip().title()
+    if found in names:
+        return found
+    by_name = {english.lower(): known for known, english in names.items()}
+    close = difflib.get_close_matches(found.lower(), by_name, n=1, cutoff=0.7)
+    guesses = [by_name[near] for near in close] or difflib.get_close_matches(found, names, n=2, cutoff=0.6)
+    if found in _PART_OF:
+        guesses = list(_PART_OF[found])
+    hint = f" Did you mean {' or '.join(f'{guess!r} ({names[guess]})' for guess in guesses)}?" if guesses else ""
+    shown = code if len(code) <= 40 else code[:37] + "..."
+    raise SpecError(
+        f"{shown!r} is not a script that a known language is usually written in.{hint} "
+        "Use an ISO 15924 code such as 'Arab', 'Deva' or 'Latn'."
+    )
+
+
+def family(tag: str) -> str | None:
+    """Language family, one of `families()`; None where the table has none: constructed, disputed or unknown.
+
+    A variety that is not in the table is looked up under its macro language (ISO 639-3), which has the same family.
+
+    There is no such function for resource tiers: no agreed table of them exists, and what is low-resource depends on
+    the model.  List the languages in a group of the policy.
+
+    Examples
+    --------
+    >>> family("swh"), family("tr"), family("fuv"), family("eo")
+    ('Niger-Congo', 'Turkic', 'Niger-Congo', None)
+    """
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    code = _parse(canonical(tag)).language
+    return FAMILY_OF.get(code) or FAMILY_OF.get(MACROLANGUAGES.get(code, code))
+
+
+def families() -> tuple[str, ...]:
+    """Names of the families that `family` can give: the top level of the tree of languages, sorted."""
+    return FAMILIES
+
+
+def is_same(first: str, second: str) -> bool:
+    """Whether two tags mean the same language, script, region and variant.
+
+    Examples
+    --------
+    >>> is_same("zh", "zh-CN"), is_same("zh", "zh-Hant"), is_same("no", "nb")
+    (True, False, False)
+    """
+    return _identity(canonical(first)) == _identity(canonical(second))
+
+
 def name(tag: str) -> str:
     """Name of a language in English.
 
@@ -178,7 +258,8 @@ def _suggestions(tag: str) -> list[str]:
     import langcodes
     from langcodes.data_dicts import LIKELY_SUBTAGS
 
-    word = tag.strip().replace("_", "-")[:40]
+    # The look-up by name is native code that reads beyond its table at a NUL, and fails on a lone surrogate.
+    word = "".join(letter for letter in tag.strip().replace("_", "-")[:40] if letter.isprintable())
     code = "".join(letter for letter in word.split("-")[0].lower() if "a" <= letter <= "z")
     guesses = [code]
     if len(word) > 3:
@@ -210,6 +291,18 @@ def _names() -> dict[str, str]:
     return {str(langcodes.Language.get(code).display_name()).lower(): code for code in sorted(codes)}
 
 
+@lru_cache(maxsize=1)
+def _script_names() -> dict[str, str]:
+    """Code -> English name of the scripts that known languages are usually written in."""
+    import langcodes
+    from langcodes.data_dicts import DEFAULT_SCRIPTS, LIKELY_SUBTAGS
+
+    likely = (langcodes.Language.get(full) for tag, full in LIKELY_SUBTAGS.items() if not tag.startswith("und"))
+    found = {language.script for language in likely} | set(DEFAULT_SCRIPTS.values())
+    codes = sorted(code for code in found if code and code != _UNKNOWN_SCRIPT)
+    return {code: str(langcodes.Language.make(script=code).script_name()) for code in codes}
+
+
 @lru_cache(maxsize=4096)
 def _likely_script(code: str, territory: str | None) -> str:
     """Script by CLDR's likely subtags, else that of the macro language.
@@ -226,6 +319,7 @@ def _likely_script(code: str, territory: str | None) -> str:
     return _UNKNOWN_SCRIPT
 
 
+@lru_cache(maxsize=4096)
 def _identity(tag: str) -> tuple[str, ...]:
     """Key that is equal for two canonical tags exactly if they mean the same language, script, region and variant."""
     import langcodes

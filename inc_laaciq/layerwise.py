@@ -125,14 +125,23 @@ def quantize_layers(
             names = [layer.name for layer in part]
             collected = collect(model, batches, names, full=full, progress=progress)
             moments, invalid = collected.moments, {**invalid, **collected.invalid}
-            if len(invalid) == len(batches):
+            batches = {tag: rows for tag, rows in batches.items() if tag not in invalid}
+            if not batches:
                 first = next(iter(invalid.items()))
                 raise EvaluationError(
                     f"the float model gives NaN or infinity on every language, for example {first[0]}: {first[1]}. "
                     "Check the model, or load it in float32"
                 )
+            if collected.invalid and weights:
+                # Layers were solved for a language that breaks later: how many would depend on the memory there is.
+                rest = quantize_layers(
+                    model, layers, batches, settings, activation=activation, memory=memory, progress=progress
+                )
+                return replace(rest, invalid={**invalid, **rest.invalid})
         for layer in part:
             seen = moments.get(layer.name)
+            if seen and not any(settings.weights.get(tag, 1.0) > 0 for tag in seen):
+                seen = None  # only languages of weight 0 reach it
             weights[layer.name] = _solve_layer(model, layer, seen, settings)
             if activation is not None and seen:
                 ranges[layer.name] = static_range(
@@ -173,10 +182,8 @@ def _solve_layer(
     if layer.weight is None:
         raise SpecError(f"layer {layer.name!r} is kept in float and cannot be solved")
     spec = solver_spec(layer.weight, settings)
-    if moments and not any(settings.weights.get(tag, 1.0) > 0 for tag in moments):
-        moments = None  # only languages of weight 0 reach it
     if not moments and spec.mode == "balanced":
-        logger.warning("layer %s: no calibration token reached it; it is solved without data", layer.name)
+        logger.warning("layer %s: no calibration token that counts reached it; solved without data", layer.name)
         spec = replace(spec, mode="fast")
     try:
         return solve(linear_layer(model, layer.name).weight, spec, moments)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inc_laaciq.calibration.collect import Progress
-from inc_laaciq.calibration.prepare import calibration_batches
+from inc_laaciq.calibration.prepare import calibration_batches, row_length
 from inc_laaciq.errors import ResourceError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
@@ -69,7 +69,12 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     loader = None
     if job.calibration is not None:
         loader = calibration_batches(
-            settings, job.source.tokenizer, corpus=job.calibration, progress=progress, memory=plan.statistics_budget
+            settings,
+            job.source.tokenizer,
+            corpus=job.calibration,
+            sequence_length=row_length(job.source.model),
+            progress=progress,
+            memory=plan.statistics_budget,
         )
     with inc_fit.quiet():
         quantized = inc_fit.fit(job.source.model, job.run, loader)
@@ -78,7 +83,7 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     others: dict[str, dict[str, SentenceLosses]] = {}
     if job.evaluation is not None and settings.evaluation is not None:
         baseline = _losses(job, job.source.model, "float", progress)
-        candidate = _losses(job, quantized.model, "la_aciq", progress)
+        candidate = _losses(job, quantized.model, "la_aciq", progress, reference=job.source.model)
         for method in comparisons:
             with inc_fit.quiet():
                 other = inc_fit.fit_rtn(job.source.model, solution.layers)
@@ -92,7 +97,9 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     )
 
 
-def _losses(job: Job, model: Any, label: str, progress: Progress | None) -> dict[str, SentenceLosses]:
+def _losses(
+    job: Job, model: Any, label: str, progress: Progress | None, *, reference: Any = None
+) -> dict[str, SentenceLosses]:
     spec = job.run.la_aciq.evaluation
     if spec is None or job.evaluation is None:
         raise SpecError("no evaluation text")
@@ -107,5 +114,7 @@ def _losses(job: Job, model: Any, label: str, progress: Progress | None) -> dict
         job.evaluation,
         tokens_per_language=spec.tokens_per_language,
         seed=spec.seed,
+        reference=reference,
+        aligned=spec.aligned,
         progress=labelled,
     )

@@ -10,7 +10,7 @@ from typing import Any
 _PACKAGES = ("inc-laaciq", "neural-compressor", "torch", "transformers", "numpy", "safetensors")
 
 
-def meta(**more: Any) -> dict[str, Any]:
+def meta() -> dict[str, Any]:
     """Time, versions and thread count, for a result file."""
     import torch
 
@@ -18,7 +18,6 @@ def meta(**more: Any) -> dict[str, Any]:
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **versions()},
         "threads": torch.get_num_threads(),
-        **more,
     }
 
 

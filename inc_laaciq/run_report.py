@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from inc_laaciq.evaluation.compare import overview, ratios
 from inc_laaciq.evaluation.degradation import Degradation, degradation
 from inc_laaciq.evaluation.gate import judge
 from inc_laaciq.evaluation.losses import SentenceLosses
-from inc_laaciq.evaluation.results import finite, results_dict
+from inc_laaciq.evaluation.measured import Evaluation
+from inc_laaciq.evaluation.results import content_id, finite, results_dict
 from inc_laaciq.job import Job
 from inc_laaciq.languages import name, script
 from inc_laaciq.layerwise import Solution
@@ -24,6 +26,7 @@ from inc_laaciq.provenance import meta
 SCHEMA = "inc-laaciq/run/1"
 
 Losses = Mapping[str, SentenceLosses]
+Trials = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,61 +42,73 @@ def run_results(job: Job, losses: Losses | None, *, kind: str) -> dict[str, Any]
     """Content of `baseline.json` or `results.json`; None without evaluation text."""
     if losses is None or job.evaluation is None:
         return None
+    source = {"name": model_name(job.source.source), "sha256": job.source.weights_sha256}
+    is_float = kind == "float"
     return results_dict(
         losses,
         meta=meta(),
-        model={"name": model_name(job), "sha256": job.source.weights_sha256, "kind": kind},
+        model={**source, "kind": kind},
         tokenizer={"sha256": job.source.tokenizer_sha256},
         texts=_texts(job.run.la_aciq.evaluation, job.evaluation) or {},
         missing=dict.fromkeys(job.evaluation.missing, "no text was found"),
+        reference=None if is_float else {**source, "kind": "float"},
+        configuration_sha256=None if is_float else job.run.digest,
     )
 
 
-def run_report(job: Job, solution: Solution, measured: Measured, loader: LanguageLoader | None) -> dict[str, Any]:
+def run_report(
+    job: Job, solution: Solution, measured: Measured, loader: LanguageLoader | None, trials: Trials = ()
+) -> dict[str, Any]:
     """Content of `laaciq.json`, but for what only the written folder can tell (bytes, hashes)."""
     settings = job.run.la_aciq
-    compared, missing = _degradations(job, solution, measured)
-    verdict = judge({tag: _entry(d) for tag, d in compared.items()}, settings.gate, missing)
+    judged = judge_run(job, solution, measured)
     tokens = loader.n_tokens if loader is not None else {}
-    languages: dict[str, dict[str, Any]] = {
-        tag: {**_entry(d), "calibration_tokens": tokens.get(tag, 0)} for tag, d in compared.items()
-    }
-    languages |= {tag: {"name": name(tag), "missing": reason} for tag, reason in missing.items()}
+    for tag, entry in judged["languages"].items():
+        if "missing" not in entry:
+            entry["calibration_tokens"] = tokens.get(tag, 0)
+    compared = [tag for tag, entry in judged["languages"].items() if "missing" not in entry]
     return {
+        **judged,
         "schema": SCHEMA,
         "meta": meta(),
         "config": job.run.as_dict(),
         "mode": settings.mode,
         "reconcile": settings.reconcile,
-        "model": {"name": model_name(job), "sha256": job.source.weights_sha256},
-        "tokenizer": {"sha256": job.source.tokenizer_sha256},
+        "model": {"name": model_name(job.source.source), "sha256": job.source.weights_sha256},
         "texts": {
             "calibration": _texts(settings.calibration, job.calibration),
             "evaluation": _texts(settings.evaluation, job.evaluation),
         },
-        "languages": dict(sorted(languages.items())),
-        **overview(compared),
-        "verdict": verdict.verdict,
-        "reasons": list(verdict.reasons),
         "layers": [_layer_entry(layer, solution) for layer in solution.layers],
-        "comparisons": {
-            label: _comparison(losses, measured, tuple(compared)) for label, losses in measured.others.items()
-        },
-        "notes": list(job.notes),
+        "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
+        "trials": list(trials),
+        "notes": list(dict.fromkeys([*job.notes, *judged["notes"]])),
     }
 
 
-def _degradations(job: Job, solution: Solution, measured: Measured) -> tuple[dict[str, Degradation], dict[str, str]]:
-    """Degradation of every language that has one, and the reason why the others have none."""
+def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any]:
+    """The gate document of a run; without evaluation text its verdict is NOT-RUN."""
     missing = _without_text(job)
     missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
-    compared: dict[str, Degradation] = {}
-    for tag, before in (measured.baseline or {}).items():
-        if not before.is_valid:
-            missing[tag] = "the float model gives NaN or infinite losses on this language"
-        elif measured.candidate is not None and tag not in missing:
-            compared[tag] = degradation(measured.candidate[tag], before)
-    return compared, missing
+    return judge(
+        _evaluation(job, measured.candidate, "inc", missing),
+        _evaluation(job, measured.baseline, "float", {}),
+        job.run.la_aciq.gate,
+    )
+
+
+def _evaluation(job: Job, losses: Losses | None, kind: str, missing: Mapping[str, str]) -> Evaluation:
+    results = run_results(job, losses, kind=kind)
+    return Evaluation(
+        source="baseline.json" if kind == "float" else "results.json",
+        id=content_id(results) if results is not None else "",
+        name=model_name(job.source.source),
+        model={"sha256": job.source.weights_sha256, "kind": kind},
+        tokenizer={"sha256": job.source.tokenizer_sha256},
+        texts=results["texts"] if results is not None else {},
+        losses=losses or {},
+        missing=missing,
+    )
 
 
 def _without_text(job: Job) -> dict[str, str]:
@@ -107,7 +122,7 @@ def _without_text(job: Job) -> dict[str, str]:
     return found
 
 
-def _comparison(losses: Losses, measured: Measured, languages: tuple[str, ...]) -> dict[str, Any]:
+def _comparison(losses: Losses, measured: Measured, languages: Sequence[str]) -> dict[str, Any]:
     before, ours = measured.baseline or {}, measured.candidate or {}
     theirs = {tag: degradation(losses[tag], before[tag]) for tag in languages}
     return {
@@ -147,9 +162,10 @@ def _texts(spec: TextSpec | None, corpus: Corpus | None) -> dict[str, Any] | Non
         "languages": sorted([*corpus.texts, *corpus.missing]),
         "tokens_per_language": spec.tokens_per_language,
         "seed": spec.seed,
+        **({"aligned": True} if spec.aligned else {}),
     }
 
 
-def model_name(job: Job) -> str:
+def model_name(source: str) -> str:
     """Last part of the model's folder or id: reports do not tell where a machine keeps its files."""
-    return Path(job.source.source).name
+    return Path(os.path.abspath(source)).name  # absolute, because the last part of `.` is nothing

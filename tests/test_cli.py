@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from inc_laaciq import cli
 
@@ -176,6 +177,7 @@ def test_same_run_gives_the_same_bytes(output, tmp_path):
     for results in (first, second):
         results["meta"].pop("time")
         results["texts"].pop("source")
+        results.pop("configuration_sha256")
     assert first == second
     first, second = (
         json.loads((path / "laaciq.json").read_text(encoding="utf-8")) for path in (folder, tmp_path / "out")
@@ -263,6 +265,23 @@ def test_evaluate_a_float_model_from_texts(main, tmp_path):
     assert all(0 < entry["loss"] < 5 for entry in results["languages"].values())
 
 
+def test_evaluate_beside_a_reference_on_aligned_text(main, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for tag in LANGUAGES:
+        (texts / f"{tag}.txt").write_text("".join(f"{number} {tag}\n" for number in range(20)), encoding="utf-8")
+    call = "evaluate", MODEL, "--texts", texts, "--aligned", "--reference", MODEL, "-o", tmp_path / "results.json"
+    done = main(*call)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["texts"]["aligned"] is True
+    assert {(entry["flip_rate"], entry["kl"]) for entry in results["languages"].values()} == {(0.0, 0.0)}
+    (texts / "en.txt").write_text("one line\n", encoding="utf-8")
+    done = main(*call)
+    assert done.returncode == 2
+    assert "the languages differ in their number of lines: en 1, fi 20, hi 20" in done.stderr
+
+
 def test_plan_writes_nothing_and_explains(main, tmp_path):
     config = write(tmp_path, settings())
     done = main("plan", config, cwd=tmp_path)
@@ -319,6 +338,68 @@ def test_existing_output_is_refused_before_any_work(main, tmp_path):  # faults r
     assert done.returncode == 1
     assert "--overwrite" in done.stderr
     assert (tmp_path / "out" / "precious.txt").read_text(encoding="utf-8") == "keep me"
+
+
+@pytest.mark.parametrize("output", ["data", "data/out"])
+def test_output_over_a_data_set_is_refused(main, tmp_path, output):  # faults row 51
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_text("{}", encoding="utf-8")
+    texts = {"path": "json", "split": "train", "data_files": {"train": ["data/a.jsonl"]}}
+    content = settings(model="/no/such/model")
+    content["la_aciq"]["calibration"]["texts"] = texts if output == "data" else {**texts, "path": "data"}
+    done = main("quantize", write(tmp_path, content), "--output", output, "--overwrite", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "the input" in done.stderr
+    assert (tmp_path / "data" / "a.jsonl").is_file()
+
+
+def test_a_results_file_that_cannot_be_written_is_refused_before_any_work(main, tmp_path):  # faults row 53
+    done = main("evaluate", "/no/such/model", "-o", tmp_path / "none" / "results.json")
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written" in done.stderr
+
+
+def test_a_model_name_longer_than_a_path_is_no_internal_error(main, tmp_path):
+    done = main("quantize", write(tmp_path, settings()), "--model", "x" * 5000, "--output", "out", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "is neither a folder here nor a model on the hub" in done.stderr
+
+
+@pytest.mark.parametrize("policy", ["error", "keep-fp"])
+def test_nan_outside_of_the_quantized_layers_is_named(main, tmp_path, policy):  # faults row 38
+    shutil.copytree(MODEL, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    state = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    name = next(name for name in state if name.endswith("ln_f.weight"))
+    state[name][:3] = float("nan")
+    save_file(state, file, metadata={"format": "pt"})
+    done = main("plan", write(tmp_path, settings(model="model", nan=policy)))
+    assert done.returncode == (2 if policy == "error" else 0), done.stderr
+    assert f"{name.removeprefix('transformer.')} (3)" in " ".join((done.stdout + done.stderr).split())
+
+
+def test_an_error_cannot_command_the_terminal(main, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.\x1b[2J"}}), encoding="utf-8"
+    )
+    done = main("quantize", write(tmp_path, settings(model="model")), "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "\\x1b[2J" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_internal_error(tmp_path):
+    config = write(tmp_path, settings())
+    read, written = os.pipe()
+    os.close(read)
+    with os.fdopen(written, "wb") as pipe:
+        done = subprocess.run(
+            command("plan", config), stdout=pipe, stderr=subprocess.PIPE, text=True, check=False, env=ENVIRONMENT
+        )
+    assert done.returncode == 1
+    assert "internal error" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_output_inside_the_model_is_refused(main, tmp_path):  # faults row 51

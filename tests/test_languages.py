@@ -190,3 +190,9 @@ def test_any_text_gives_a_stable_tag_or_a_spec_error(tag: str) -> None:
     assert canonical_languages([tag]) == (found,)
     with pytest.raises(SpecError, match="given twice"):
         canonical_languages([found, tag])
+
+
+@pytest.mark.parametrize("tag", ["no-\0", "\0-US", "klingon-\0-x", "en-\ud800", "\udc80"], ids=ascii)
+def test_tags_that_are_not_text_are_refused(tag: str) -> None:
+    with pytest.raises(SpecError, match="is not a known language"):
+        canonical(tag)

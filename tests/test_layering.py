@@ -17,8 +17,8 @@ ALLOWED = {
     "config": {"config", "languages"},
     "checkpoint": {"checkpoint", "output"},
     "calibration": {"calibration", "quant", "config", "languages"},
-    "evaluation": {"evaluation", "calibration", "config", "languages"},
-    "report": {"report", "planning", "languages", "evaluation"},
+    "evaluation": {"evaluation", "calibration", "config", "checkpoint", "languages"},
+    "report": {"report", "planning", "languages", "evaluation", "output"},
     "backends": {"backends", "layerwise", "calibration", "quant", "config", "checkpoint"},
 }
 FOREIGN = ("neural_compressor", "openvino", "optimum", "nncf")

@@ -26,7 +26,7 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
-from inc_laaciq.calibration.prepare import calibration_batches
+from inc_laaciq.calibration.prepare import calibration_batches, row_length
 from inc_laaciq.checkpoint.tokenizer import load_tokenizer
 from inc_laaciq.config import OpRule, RunSpec, WeightSpec, run_spec
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
@@ -116,6 +116,9 @@ class LaAciqSearch:
         if not batches and settings.mode == "balanced" and not self._mode_is_given:
             logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
             settings = replace(settings, mode="fast")
+        loader = self.calib_dataloader if batches else None
+        if loader is not None and settings.reconcile == "natural" and settings.shares is None:
+            settings = replace(settings, shares=loader.shares)
         activation = None
         weight, rules = WeightSpec(), _rules(ops, self.model.model)
         if self._is_static:
@@ -141,7 +144,7 @@ class LaAciqSearch:
             batches,
             settings,
             activation=activation,
-            memory=self.calib_dataloader.memory if isinstance(self.calib_dataloader, LanguageLoader) else 4 << 30,
+            memory=loader.memory if loader is not None else 4 << 30,
             progress=progress,
         )
         self._carry(solution)
@@ -149,8 +152,8 @@ class LaAciqSearch:
             key: op if plain_name(op.op_name) in solution.weights else type(op)(*key, "fp32", self.tuning_space)
             for key, op in ops.items()
         }
-        sizes = self.tuning_space.root_item.get_option_by_name("calib_sampling_size").options
-        config["calib_sampling_size"] = sizes[0]
+        # All batches: the number that Neural Compressor has would end its own calibration after the first languages.
+        config["calib_sampling_size"] = len(loader) * loader.batch_size if loader is not None else 1
         config[STRATEGY] = {"mode": settings.mode, "reconcile": settings.reconcile}
         yield config
 
@@ -265,7 +268,8 @@ def loader_of(run: RunSpec, model: torch.nn.Module) -> LanguageLoader:
     SpecError
         If it names none, or if neither it nor the model says where the tokenizer is.
     """
-    return calibration_batches(run.la_aciq, load_tokenizer(_folder_of(run, model)))
+    tokenizer = load_tokenizer(_folder_of(run, model))
+    return calibration_batches(run.la_aciq, tokenizer, sequence_length=row_length(model))
 
 
 def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:

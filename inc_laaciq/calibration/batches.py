@@ -6,9 +6,8 @@ little text with even less; so the last row is simply shorter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,40 +25,6 @@ BATCH_TOKENS = 4096
 _PIECE = 32_768  # characters tokenized at once: bounds memory and keeps tokenizers linear on huge documents
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Packed(Sequence[torch.Tensor]):
-    """Token rows of one language: a sequence of batches, every row of which is full of text.
-
-    Parameters
-    ----------
-    rows : tuple of LongTensor
-        Batches of shape (n, sequence_length), at most 4096 tokens each; the last may be one shorter row.
-    n_tokens : int
-        Tokens in all rows: the quota, or all there is.
-    quota : int
-        Tokens asked for; 0 for all.
-    sequence_length : int
-        Tokens in a full row.
-    """
-
-    rows: tuple[torch.Tensor, ...]
-    n_tokens: int
-    quota: int
-    sequence_length: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> torch.Tensor: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[torch.Tensor, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        return self.rows[index]
-
-
 def pack(
     corpus: Corpus,
     tokenizer: PreTrainedTokenizerBase,
@@ -67,7 +32,7 @@ def pack(
     tokens_per_language: int = 4096,
     sequence_length: int = 256,
     seed: int = 0,
-) -> dict[str, Packed]:
+) -> dict[str, tuple[torch.Tensor, ...]]:
     """Turn text into rows of tokens, the same number for every language that has enough.
 
     Documents are taken whole in a seeded order, with the end-of-text token (else the beginning-of-text token)
@@ -88,8 +53,9 @@ def pack(
 
     Returns
     -------
-    dict of str to Packed
-        By language tag. A language with less text than its quota is packed whole, and a warning says so.
+    dict of str to tuple of LongTensor
+        By language tag: batches of shape (n, sequence_length), at most 4096 tokens each or a single row; the last may
+        be one shorter row. A language with less text than its quota is packed whole, and a warning says so.
 
     Raises
     ------
@@ -108,13 +74,14 @@ def pack(
         tag: _pack_language(text, tokenizer, tokens_per_language, sequence_length, seed)
         for tag, text in corpus.texts.items()
     }
-    warn_of_imbalance({tag: rows.n_tokens for tag, rows in packed.items()}, tokens_per_language)
+    n_tokens = {tag: sum(rows.numel() for rows in batches) for tag, batches in packed.items()}
+    warn_of_imbalance(n_tokens, tokens_per_language)
     return packed
 
 
 def _pack_language(
     text: LanguageText, tokenizer: PreTrainedTokenizerBase, quota: int, length: int, seed: int
-) -> Packed:
+) -> tuple[torch.Tensor, ...]:
     separator = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
     stream: list[int] = []
     for _, lines in text.dealt(seed):
@@ -133,8 +100,7 @@ def _pack_language(
     grid = tokens[: n_full * length].view(-1, length)
     full = torch.split(grid, max(1, BATCH_TOKENS // length)) if n_full else ()
     tail = tokens[n_full * length :].view(1, -1)
-    rows = (*full, tail) if tail.numel() else full
-    return Packed(rows=tuple(rows), n_tokens=len(tokens), quota=quota, sequence_length=length)
+    return (*full, tail) if tail.numel() else tuple(full)
 
 
 def _pieces(lines: tuple[str, ...]) -> Iterator[str]:

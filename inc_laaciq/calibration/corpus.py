@@ -63,6 +63,7 @@ def read_texts(
     """
     wanted = None if languages is None else canonical_languages(languages)
     collectors, notes = _collect(source, wanted)
+    skips_records = bool(notes)  # so far they tell of nothing else
     texts = {tag: collector.text(tag) for tag, collector in sorted(collectors.items())}
     for _, collector in sorted(collectors.items()):
         notes.extend(collector.notes())
@@ -76,7 +77,7 @@ def read_texts(
     notes.extend(mismatches)
     for note in notes:
         _log.warning("%s", note)
-    return Corpus(texts=present, missing=tuple(missing), notes=tuple(notes))
+    return Corpus(texts=present, missing=tuple(missing), notes=tuple(notes), skips_records=skips_records)
 
 
 def _collect(

@@ -19,6 +19,7 @@ from typing import Any
 from inc_laaciq.calibration.lines import Collector
 from inc_laaciq.calibration.records import RecordSorter
 from inc_laaciq.errors import DataError, SpecError
+from inc_laaciq.languages import canonical_languages
 
 KEYS = ("path", "name", "split", "text", "language", "document", "revision", "data_files")
 """Keys that the mapping of a data set may have."""
@@ -63,10 +64,14 @@ def read_data_set(spec: Mapping[str, Any], wanted: Collection[str] | None) -> tu
     _check(spec)
     path = spec["path"]
     name = spec.get("name")
+    configurations: Mapping[str | None, Any] = {None: name}
+    if isinstance(name, Mapping):
+        by_language = dict(zip(canonical_languages(name), name.values(), strict=True))
+        configurations = {tag: by_language[tag] for tag in by_language if wanted is None or tag in wanted}
     library = _import_datasets()
     sorter = RecordSorter(f"data set {path}", wanted)
     with _quiet(library):
-        for tag, configuration in (name if isinstance(name, Mapping) else {None: name}).items():
+        for tag, configuration in configurations.items():
             rows = _load(library, spec, configuration)
             _sort_rows(sorter, rows, spec, tag, f"{path}/{configuration}" if tag else path)
     return sorter.finish()
@@ -83,6 +88,13 @@ def _check(spec: Mapping[str, Any]) -> None:
     for key in ("split", "text", "language", "document", "revision"):
         if spec.get(key) is not None and not isinstance(spec[key], str):
             raise SpecError(f"data set {spec['path']}: {key}={spec[key]!r} is not a string.")
+    name = spec.get("name")
+    names = list(name.values()) if isinstance(name, Mapping) else ["" if name is None else name]
+    if not names or not all(isinstance(one, str) for one in names):
+        raise SpecError(
+            f"data set {spec['path']}: name={name!r} is neither a configuration nor a mapping of language to "
+            "configuration."
+        )
     if spec["path"].endswith(".py"):
         raise DataError(
             f"data set {spec['path']}: this is a script, and code of a data set is never run. Give the data files "
@@ -243,5 +255,5 @@ def _sort_rows(sorter: RecordSorter, rows: Any, spec: Mapping[str, Any], tag: st
     for number, row in enumerate(rows.select_columns(needed), start=1):
         value = language if fixed else row[language]
         if named is not None and isinstance(value, int):
-            value = named(value)
+            value = named(value) if value >= 0 else None  # -1 is a row without a label
         sorter.add(row[text], value, row[document] if document else None, where=f"{where}, row {number}")

@@ -94,6 +94,10 @@ class Collector:
         self.damage = DamageCount(name)
         self._documents: dict[Hashable, list[str]] = {}
         self._n_not_nfc = 0
+        self._n_seen = 0
+        self._n_cut = 0
+        self._blank: list[int] = []
+        self._last = -1
 
     def add(self, line: str, *, document: Hashable, where: str) -> None:
         """Take a line; a blank one is ignored, a damaged one counted.
@@ -107,7 +111,9 @@ class Collector:
         where : str
             File and line, for messages.
         """
+        number, self._n_seen = self._n_seen, self._n_seen + 1
         if is_blank(line):
+            self._blank.append(number)
             return
         reason = _fault(line)
         if reason:
@@ -115,7 +121,10 @@ class Collector:
             return
         self.damage.accept()
         self._n_not_nfc += not unicodedata.is_normalized("NFC", line)
-        self._documents.setdefault(document, []).extend(cut(line))
+        pieces = list(cut(line))
+        self._documents.setdefault(document, []).extend(pieces)
+        self._n_cut += len(pieces) > 1
+        self._last = number
 
     def text(self, tag: str) -> LanguageText:
         """Return the text gathered so far.
@@ -136,7 +145,13 @@ class Collector:
         """
         self.damage.check()
         documents = tuple(map(tuple, self._documents.values()))
-        return LanguageText(tag=tag, documents=documents, n_skipped=self.damage.n_damaged)
+        return LanguageText(
+            tag=tag,
+            documents=documents,
+            n_skipped=self.damage.n_damaged,
+            n_cut=self._n_cut,
+            blank=tuple(number for number in self._blank if number < self._last),
+        )
 
     def notes(self) -> list[str]:
         """Return what was remarkable about the lines, one sentence each."""
@@ -161,7 +176,7 @@ def is_blank(line: str) -> bool:
     -------
     bool
     """
-    return not line.strip().strip(_INVISIBLE).strip()
+    return all(character.isspace() or character in _INVISIBLE for character in line)
 
 
 def cut(line: str, limit: int = MAX_LINE) -> Iterator[str]:

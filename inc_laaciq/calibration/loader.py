@@ -27,6 +27,8 @@ class LanguageLoader:
         Told of long work that uses these batches.
     memory : int
         Bytes that statistics over these batches may take; less costs more passes.
+    text_bytes : mapping of language -> int, optional
+        Size of the text that the batches were drawn from, which a quota makes forget.
 
     Raises
     ------
@@ -42,17 +44,26 @@ class LanguageLoader:
         *,
         progress: Progress | None = None,
         memory: int = 4 << 30,
+        text_bytes: Mapping[str, int] | None = None,
     ) -> None:
         if not any(len(rows) for rows in batches.values()):
             raise DataError("calibration text gave no tokens for any language; check la_aciq.calibration.texts")
         self.batches = {tag: batches[given] for given, tag in _canonical(batches)}
         self.progress = progress
         self.memory = memory
+        self._text_bytes = text_bytes
 
     @property
     def n_tokens(self) -> dict[str, int]:
         """Tokens of each language."""
         return {tag: sum(batch.numel() for batch in rows) for tag, rows in self.batches.items()}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Fraction of all text that each language has; counted in tokens where the size of the text is not known."""
+        sizes = self._text_bytes or self.n_tokens
+        total = sum(sizes[tag] for tag in self.batches)
+        return {tag: sizes[tag] / total for tag in self.batches}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Every batch of every language, as keyword arguments of the model."""

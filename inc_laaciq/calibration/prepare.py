@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inc_laaciq.calibration.batches import pack
 from inc_laaciq.calibration.collect import Progress
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SEQUENCE_LENGTH = 256
+
+
+def row_length(model: Any) -> int:
+    """Tokens in a row of calibration text: 256, or as many as the model has positions for."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(SEQUENCE_LENGTH, positions) if positions else SEQUENCE_LENGTH
 
 
 def read_corpus(spec: TextSpec, settings: LaaciqSpec) -> Corpus:
@@ -64,4 +70,4 @@ def calibration_batches(
         sequence_length=sequence_length,
         seed=spec.seed,
     )
-    return LanguageLoader(batches, progress=progress, memory=memory)
+    return LanguageLoader(batches, progress=progress, memory=memory, text_bytes=corpus.sizes())

@@ -54,6 +54,7 @@ class RecordSorter:
             field, value = ("language", language) if isinstance(text, str) else ("text", text)
             self.reject(f"{field} is {type(value).__name__}, not a string", where=where)
             return
+        self._damage.accept()
         tag = self._canonical(language, where)
         if not tag:
             return
@@ -61,7 +62,6 @@ class RecordSorter:
         key = ("record", self._number) if document is None else ("document", repr(document))
         for line in text.split("\n"):
             collector.add(line.removesuffix("\r"), document=key, where=where)
-        self._damage.accept()
 
     def reject(self, reason: str, *, where: str) -> None:
         """Count a record that has no usable text or language.

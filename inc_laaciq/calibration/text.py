@@ -23,11 +23,17 @@ class LanguageText:
         Documents (pages) of lines; no document and no line is empty, no line holds a newline.
     n_skipped : int
         Lines of the source left out because they were damaged.
+    n_cut : int
+        Lines of the source that were cut into several because they were too long.
+    blank : tuple of int
+        Which lines before the last usable one were blank, counted from 0.
     """
 
     tag: str
     documents: tuple[tuple[str, ...], ...]
     n_skipped: int = 0
+    n_cut: int = field(default=0, compare=False)
+    blank: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -70,9 +76,36 @@ class LanguageText:
         for index in sorted(range(len(self.documents)), key=lambda number: self._draw(seed, number)):
             yield index, self.documents[index]
 
-    def _draw(self, seed: int, number: int) -> bytes:
+    def in_rounds(self, seed: int) -> Iterator[tuple[int, str]]:
+        """Lines in rounds: one of every document, then a second one of every document, and so on.
+
+        A part of it speaks for as many documents as it can, which is what makes an estimate from it sure: lines of one
+        document are alike.  Documents, and the lines within each, are in an order that depends on the seed.
+
+        Parameters
+        ----------
+        seed : int
+            Any integer.
+
+        Yields
+        ------
+        tuple of (int, str)
+            Index into `documents`, and the line.
+        """
+        order = sorted(range(len(self.documents)), key=lambda number: self._draw(seed, number))
+        lines = {
+            index: sorted(range(len(self.documents[index])), key=lambda line, of=index: self._draw(seed, of, line))
+            for index in order
+        }
+        for place in range(max(map(len, self.documents), default=0)):
+            for index in order:
+                if place < len(lines[index]):
+                    yield index, self.documents[index][lines[index][place]]
+
+    def _draw(self, seed: int, *numbers: int) -> bytes:
         # A hash, not a random generator: the same on every version of Python and numpy.
-        return hashlib.blake2b(f"{seed}/{self.tag}/{number}".encode(), digest_size=16).digest()
+        path = "/".join(map(str, numbers))
+        return hashlib.blake2b(f"{seed}/{self.tag}/{path}".encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +120,14 @@ class Corpus:
         Languages that were asked for or have a file, but have no text. Their verdict can only be NOT-RUN.
     notes : tuple of str
         What was remarkable about the text, one sentence each; the same sentences were logged as warnings.
+    skips_records : bool
+        Some records of the source had no usable text or language.
     """
 
     texts: Mapping[str, LanguageText]
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+    skips_records: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "texts", dict(sorted(self.texts.items())))

@@ -6,6 +6,7 @@ support; no calibration mends that, so it is measured and said.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ from inc_laaciq.calibration.text import Corpus, LanguageText
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MAX_UNKNOWN = 0.1
+"""Share of unknown tokens and single bytes above which the model counts as not supporting a language."""
+
 _SAMPLE = 100_000
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_log = logging.getLogger(__name__)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -101,19 +106,28 @@ def _cover(text: LanguageText, tokenizer: PreTrainedTokenizerBase, spelled_out: 
     )
 
 
-def unknown_share(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
-    """Share of tokens that are unknown or, with byte fallback, single bytes; 0 for byte-level tokenizers.
+def unsupported_languages(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Say, and log as warnings, which languages the model does not support; none of them is left out.
 
     Parameters
     ----------
     corpus : Corpus
-        Up to about 100,000 characters of a language are looked at.
+        See `coverage`.
     tokenizer : transformers tokenizer
         Fast or slow.
 
     Returns
     -------
-    dict of str to float
-        In [0, 1], by language tag. `coverage` also gives the tokens per character.
+    list of str
+        One sentence for each language of which more than 10 % of the tokens are unknown or single bytes.
     """
-    return {tag: cover.unknown_share for tag, cover in coverage(corpus, tokenizer).items()}
+    notes = [
+        f"{tag}: the model does not support this language: {cover.unknown_share:.0%} of the tokens are unknown or "
+        f"single bytes ({cover.tokens_per_character:.2f} tokens per character). Its figures say little; to leave it "
+        "out, list the other languages in la_aciq.languages."
+        for tag, cover in coverage(corpus, tokenizer).items()
+        if cover.unknown_share > MAX_UNKNOWN
+    ]
+    for note in notes:
+        _log.warning("%s", note)
+    return notes

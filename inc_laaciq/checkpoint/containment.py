@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from inc_laaciq.errors import IntegrityError
 
@@ -61,6 +62,22 @@ def inside(path: Path, roots: Sequence[Path]) -> bool:
     return any(real.is_relative_to(root) for root in roots)
 
 
+def check_redirects(settings: Mapping[str, Any], keys: Iterable[str], *, where: str) -> None:
+    """Refuse settings that send transformers to other files than the ones that are checked.
+
+    Raises
+    ------
+    IntegrityError
+        Naming the first of `keys` that `settings` has a value for.
+    """
+    for key in keys:
+        if settings.get(key):
+            raise IntegrityError(
+                f"{where}: {key}={ascii(settings[key])[:120]} would make transformers read other files than the ones "
+                f"that are checked. Remove that key, and give the files their usual names."
+            )
+
+
 def check_plain_name(name: str, *, where: str) -> str:
     """Return `name` if it is the name of a file with no folder in it.
 
@@ -76,8 +93,8 @@ def check_plain_name(name: str, *, where: str) -> str:
     return name
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is not an ordinary readable file; a pipe or a device would hang the reader.
+def check_regular(path: Path) -> os.stat_result:
+    """Return the status of an ordinary file, and refuse all else; a pipe or a device would hang the reader.
 
     Raises
     ------
@@ -85,11 +102,12 @@ def check_regular(path: Path) -> None:
         If `path` is missing, or is not a regular file.
     """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError as error:
         raise IntegrityError(f"{path}: cannot be read: {error.strerror}.") from error
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise IntegrityError(f"{path}: is not an ordinary file.")
+    return status
 
 
 def _fault_of(entry: Path, roots: Sequence[Path]) -> str:

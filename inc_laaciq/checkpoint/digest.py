@@ -59,9 +59,9 @@ def verify_manifest(folder: Path, manifest: Mapping[str, str], *, required: Iter
         path = folder / name
         if not isinstance(promised, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", promised):
             faults.append(f"the manifest has no SHA-256 for {name}, but {promised!r}")
-        elif not inside(path, roots):
+        elif "\0" in name or not inside(path, roots):
             faults.append(f"{name} lies outside the folder")
-        elif not path.is_file():
+        elif not os.path.isfile(path):
             faults.append(f"{name} is missing")
         else:
             found = sha256_of_files([path])
@@ -81,8 +81,7 @@ def fingerprint(paths: Iterable[Path]) -> Fingerprint:
     """
     found = {}
     for path in sorted(paths):
-        check_regular(path)
-        status = os.stat(path)
+        status = check_regular(path)
         found[path] = (status.st_size, status.st_mtime_ns, status.st_ino)
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inc_laaciq.checkpoint.containment import check_contained, check_regular
-from inc_laaciq.checkpoint.safetensors_file import Header, read_header
+from inc_laaciq.checkpoint.safetensors_file import read_header
 from inc_laaciq.checkpoint.shards import extra_shards, raise_if_any, read_index, read_shards
 from inc_laaciq.errors import IntegrityError, ModelError
 
@@ -34,8 +34,8 @@ _WHAT_TO_DO: Mapping[FolderKind, str] = {
     "openvino": "is an OpenVINO IR (openvino_model.xml): quantize the float model instead, or measure this one with "
     "`inc-laaciq evaluate`",
     "inc": "was saved by Intel Neural Compressor (best_model.pt), so it is quantized already: give the float model",
-    "adapter": "holds an adapter (adapter_config.json) without its base model: merge the two with PEFT's "
-    "merge_and_unload and save the result",
+    "adapter": "holds an adapter (adapter_config.json), which with PEFT installed changes or replaces the model that "
+    "is loaded: merge it into its base model with PEFT's merge_and_unload and save the result",
     "gguf": "holds GGUF files, which llama.cpp has quantized already: give the safetensors checkpoint that they were "
     "made from",
     "onnx": "holds ONNX files only: give the safetensors checkpoint that they were exported from",
@@ -48,11 +48,10 @@ _WHAT_TO_DO: Mapping[FolderKind, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """The weight files of a folder, with checked headers when they are safetensors."""
+    """The weight files of a folder; if they are safetensors, their headers have been checked."""
 
     files: tuple[Path, ...]
     pickled: bool
-    headers: tuple[Header, ...]
     index: Path | None
     notes: tuple[str, ...]
 
@@ -65,7 +64,7 @@ def folder_kind(folder: Path) -> FolderKind:
         ("openvino", "openvino_model.xml" in names and not has_weights),
         ("laaciq", "laaciq.json" in names),
         ("inc", "best_model.pt" in names),
-        ("adapter", "adapter_config.json" in names and not has_weights),
+        ("adapter", "adapter_config.json" in names),
         ("huggingface", has_weights),
         ("gguf", _has_suffix(names, ".gguf")),
         ("onnx", _has_suffix(names, ".onnx")),
@@ -101,8 +100,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     path = folder / name
     if not path.exists():
         raise ModelError(f"{folder} has no {name}: it is not a complete Hugging Face model.")
-    check_regular(path)
-    size = path.stat().st_size
+    size = check_regular(path).st_size
     if size > MAX_CONFIG_BYTES:
         raise IntegrityError(f"{path}: {size} bytes, where at most {MAX_CONFIG_BYTES} are read.")
     try:
@@ -160,8 +158,7 @@ def find_weights(folder: Path, *, allow_pickle: bool = False) -> Weights:
         if entry.suffix in {".bin", ".pt", ".pth"} and entry.name != "training_args.bin"
     )
     if (folder / INDEX).exists() or (folder / SINGLE).exists():
-        notes = tuple(f"{name} was not read; the safetensors file was." for name in pickles)
-        return _safetensors(folder, notes + _strangers(folder))
+        return _safetensors(folder, tuple(f"{name} was not read; the safetensors file was." for name in pickles))
     if not pickles:
         raise ModelError(f"{folder} has no weights: {SINGLE}, or {INDEX} and its shards, expected.")
     if not allow_pickle:
@@ -185,7 +182,9 @@ def _safetensors(folder: Path, notes: tuple[str, ...]) -> Weights:
         raise_if_any(extra_shards(folder, (), suffix=".safetensors"), folder)
     headers = read_shards(folder, weight_map) if weight_map else (read_header(folder / SINGLE),)
     files = tuple(header.path for header in headers)
-    return Weights(files=files, pickled=False, headers=headers, index=index if weight_map else None, notes=notes)
+    strangers = sorted({path.name for path in folder.glob("*.safetensors")} - {path.name for path in files})
+    notes += tuple(f"{name} is not part of the model, and was not read." for name in strangers)
+    return Weights(files=files, pickled=False, index=index if weight_map else None, notes=notes)
 
 
 def _pickled(folder: Path, pickles: list[str]) -> Weights:
@@ -205,19 +204,9 @@ def _pickled(folder: Path, pickles: list[str]) -> Weights:
     return Weights(
         files=files,
         pickled=True,
-        headers=(),
         index=index if index.exists() else None,
         notes=("The weights were read from pickles, with weights_only=True.",),
     )
-
-
-def _strangers(folder: Path) -> tuple[str, ...]:
-    index = folder / INDEX
-    ours = {SINGLE, *(read_index(index).values() if index.exists() else ())}
-    names = sorted(
-        entry.name for entry in folder.iterdir() if entry.suffix == ".safetensors" and entry.name not in ours
-    )
-    return tuple(f"{name} is not part of the model, and was not read." for name in names)
 
 
 def _has_suffix(names: set[str], suffix: str) -> bool:

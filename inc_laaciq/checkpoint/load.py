@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inc_laaciq.checkpoint.containment import check_contained
+from inc_laaciq.checkpoint.containment import check_contained, check_redirects
 from inc_laaciq.checkpoint.digest import check_unchanged, fingerprint, sha256_of_files, verify_manifest
 from inc_laaciq.checkpoint.folder import Weights, check_kind, check_not_quantized, find_weights, read_config
 from inc_laaciq.checkpoint.foreign import foreign_errors
@@ -18,14 +18,13 @@ from inc_laaciq.checkpoint.hub import PICKLE_FILES, SAFETENSORS_FILES, SMALL_FIL
 from inc_laaciq.checkpoint.pickled import convert_pickles
 from inc_laaciq.checkpoint.remote_code import check_code, code_files, code_note, code_references, is_commit
 from inc_laaciq.checkpoint.tokenizer import (
-    check_tokenizer_files,
     check_vocabulary,
     load_tokenizer,
     tokenizer_config,
     tokenizer_files,
     tokenizer_sha256,
 )
-from inc_laaciq.errors import IntegrityError, ModelError, SpecError
+from inc_laaciq.errors import IntegrityError, ModelError, ResourceError, SpecError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +100,7 @@ def load_model(
     IntegrityError
         If its files are damaged, hostile, incomplete or differ from `manifest`, or changed during the load.
     ResourceError
-        If there is not enough memory.
+        If there is not enough memory or, for pickled weights, no room for a copy in the temporary folder.
     """
     if dtype not in DTYPES:
         raise SpecError(f"dtype={dtype!r} is not known. Use one of {', '.join(DTYPES)}.")
@@ -127,7 +126,6 @@ def load_model(
     if runs_code:
         notes += (code_note(folder),)
 
-    check_tokenizer_files(folder, own_code=runs_code)
     parsed = _parse_config(folder, trust_remote_code=runs_code)
     tokenizer = load_tokenizer(folder, trust_remote_code=runs_code)
     check_vocabulary(tokenizer, _embeddings(parsed, source), where=source)
@@ -206,6 +204,7 @@ def _check_before_weights(
     check_kind(folder)
     check_contained(folder)
     config = read_config(folder)
+    check_redirects(config, ("transformers_weights", "configuration_files"), where=f"{folder / 'config.json'}")
     check_not_quantized(config, folder)
     return config, check_code(
         config, tokenizer_config(folder), source=source, trust_remote_code=trust_remote_code, pinned=pinned
@@ -250,10 +249,11 @@ def _build(
 
     # transformers 4.56 renamed torch_dtype to dtype.
     keyword = "dtype" if hasattr(PretrainedConfig(), "dtype") else "torch_dtype"
-    with tempfile.TemporaryDirectory(prefix="inc-laaciq-") as temporary:
+    with contextlib.ExitStack() as stack:
         place = folder
         if weights.pickled:
-            place = Path(temporary)
+            with foreign_errors("no temporary folder can be made; set TMPDIR", kind=ResourceError):
+                place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inc-laaciq-")))
             convert_pickles(weights, folder, place)
         with foreign_errors(f"{folder}: transformers cannot load the model"):
             model, info = AutoModelForCausalLM.from_pretrained(

@@ -22,8 +22,9 @@ from inc_laaciq.output import write_json_atomic
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Before 2.6, weights_only=True could be made to run code: CVE-2025-32434.
-FIRST_SAFE_TORCH = (2, 6)
+# Before 2.6, weights_only=True could be made to run code (CVE-2025-32434), and before 2.10 to corrupt memory, which can
+# end in the same (CVE-2026-24747).
+FIRST_SAFE_TORCH = (2, 10)
 
 
 def check_torch_version(version: str) -> None:
@@ -38,8 +39,8 @@ def check_torch_version(version: str) -> None:
     if found < FIRST_SAFE_TORCH:
         raise ModelError(
             f"Pickled weights are not read with torch {version}: weights_only=True can run code there "
-            f"(CVE-2025-32434). Install torch {'.'.join(map(str, FIRST_SAFE_TORCH))} or later, or save the model as "
-            "safetensors."
+            f"(CVE-2025-32434, CVE-2026-24747). Install torch {'.'.join(map(str, FIRST_SAFE_TORCH))} or later, or save "
+            "the model as safetensors."
         )
 
 
@@ -115,9 +116,10 @@ def convert_pickles(weights: Weights, source: Path, target: Path) -> None:
         raise_if_any(differences(weight_map, contents), source)
         renamed = {tensor: _new_name(shard) for tensor, shard in weight_map.items()}
         write_json_atomic(target / INDEX, {"metadata": {}, "weight_map": renamed})
-    for path in (*source.glob("*.json"), *source.glob("*.py")):
-        if not path.name.endswith(".index.json"):
-            shutil.copyfile(path, target / path.name)
+    with foreign_errors(f"{source}: its small files cannot be copied into {target}", kind=ResourceError):
+        for path in (*source.glob("*.json"), *source.glob("*.py")):
+            if not path.name.endswith(".index.json"):
+                shutil.copyfile(path, target / path.name)
 
 
 def _new_name(shard: str) -> str:

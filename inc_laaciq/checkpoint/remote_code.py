@@ -26,7 +26,11 @@ def is_commit(revision: str | None) -> bool:
 
 def code_references(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> tuple[str, ...]:
     """Classes outside transformers that the model and its tokenizer would import: `modeling_x.XForCausalLM`."""
-    found = set(_references(config.get("auto_map"), {"AutoConfig", "AutoModelForCausalLM"}))
+    auto_map = config.get("auto_map")
+    found = set()
+    if isinstance(auto_map, dict):
+        # transformers 4 looks for the tokenizer's class here too.
+        found |= set(_references(auto_map, {"AutoConfig", "AutoModelForCausalLM", "AutoTokenizer"}))
     found |= set(_references(tokenizer_config.get("auto_map"), {"AutoTokenizer"}))
     return tuple(sorted(found))
 

@@ -68,9 +68,8 @@ def read_header(path: Path) -> Header:
     """
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise IntegrityError(f"{path}: is not an ordinary file.")
             length = _header_length(file.read(PREFIX_BYTES), status.st_size, path)

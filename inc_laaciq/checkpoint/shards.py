@@ -32,9 +32,9 @@ def read_index(path: Path) -> dict[str, str]:
     IntegrityError
         If it is not an index, is empty, or a shard's name is not a plain file name.
     """
-    check_regular(path)
-    if path.stat().st_size > MAX_HEADER_BYTES:
-        raise IntegrityError(f"{path}: {path.stat().st_size} bytes, where an index has at most {MAX_HEADER_BYTES}.")
+    size = check_regular(path).st_size
+    if size > MAX_HEADER_BYTES:
+        raise IntegrityError(f"{path}: {size} bytes, where an index has at most {MAX_HEADER_BYTES}.")
     weight_map = parse_object(path.read_bytes(), where=str(path), floats=True).get("weight_map")
     if (
         not isinstance(weight_map, dict)

@@ -8,6 +8,7 @@ an honest file.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
@@ -45,7 +46,7 @@ def parse_object(raw: bytes, *, where: str, floats: bool = False) -> dict[str, A
             raw.decode("utf-8"),
             object_pairs_hook=lambda pairs: _without_duplicates(pairs, where),
             parse_int=lambda digits: _integer(digits, where),
-            parse_float=float if floats else lambda text: _refuse(text, where),
+            parse_float=lambda text: _float(text, where) if floats else _refuse(text, where),
             parse_constant=lambda text: _refuse(text, where),
         )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -74,6 +75,11 @@ def _integer(digits: str, where: str) -> int:
     if len(digits.lstrip("-")) > MAX_DIGITS:
         raise IntegrityError(f"{where}: an integer of {len(digits)} digits, where 64 bits are the limit.")
     return int(digits)
+
+
+def _float(text: str, where: str) -> float:
+    # 1e999 is a number to JSON, and infinity to Python.
+    return number if math.isfinite(number := float(text)) else _refuse(text, where)
 
 
 def _refuse(text: str, where: str) -> float:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inc_laaciq.checkpoint.containment import allowed_roots, check_redirects, inside
 from inc_laaciq.checkpoint.folder import read_config
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.errors import ModelError
@@ -26,6 +29,10 @@ VOCABULARY_FILES = (
     "tekken.json",
 )
 OTHER_FILES = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", "chat_template.jinja")
+# Arguments of tokenizers that name a file to read.  A saved configuration has none: transformers fills them in.
+_FILE_ARGUMENT = re.compile(r"\w+_(file|spm)|vocab|merges")
+# These two are written down, and never opened.
+_NEVER_OPENED = frozenset({"special_tokens_map_file", "added_tokens_file"})
 # These work on bytes, and have no vocabulary to read.
 _WITHOUT_VOCABULARY = frozenset({"ByT5Tokenizer", "CanineTokenizer"})
 
@@ -48,8 +55,11 @@ def check_tokenizer_files(folder: Path, *, own_code: bool = False) -> None:
     ------
     ModelError
         Naming the files that were looked for.
+    IntegrityError
+        If tokenizer_config.json sends transformers to files outside the folder.
     """
     config = tokenizer_config(folder)
+    _check_arguments(config, folder)
     kind = config.get("tokenizer_class")
     needless = (isinstance(kind, str) and kind in _WITHOUT_VOCABULARY) or (own_code and "auto_map" in config)
     found = any((folder / name).is_file() for name in VOCABULARY_FILES) or any(folder.glob("*.tiktoken"))
@@ -59,6 +69,18 @@ def check_tokenizer_files(folder: Path, *, own_code: bool = False) -> None:
             "Copy the tokenizer files of the model into it, for instance with "
             f"AutoTokenizer.from_pretrained(...).save_pretrained({str(folder)!r})."
         )
+
+
+def _check_arguments(config: Mapping[str, Any], folder: Path) -> None:
+    where = str(folder / TOKENIZER_CONFIG)
+    check_redirects(config, ("fast_tokenizer_files", "init_inputs"), where=where)
+    roots = allowed_roots(folder)
+    for key, value in config.items():
+        if not isinstance(value, str) or not _FILE_ARGUMENT.fullmatch(key) or key in _NEVER_OPENED:
+            continue
+        # transformers opens it as it is; a path of the machine that the model was made on leads nowhere here.
+        if os.path.exists(value) and not inside(Path(value), roots):
+            check_redirects(config, (key,), where=where)
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -75,6 +97,8 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
     ------
     ModelError
         If there is none, or transformers cannot read it.
+    IntegrityError
+        If its configuration is damaged, or sends transformers to files outside the folder.
     """
     from transformers import AutoTokenizer
 
@@ -113,9 +137,10 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, embeddings: int, *, whe
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of what a tokenizer does to text: vocabulary, merges, normalization and special tokens.
 
-    The files are not hashed, because saving a tokenizer again writes the same tokenizer in other bytes, and a baseline
-    and a candidate must compare equal when they cut text alike.  Padding and truncation are left out: they change with
-    the last call, not with the tokenizer.
+    Of a slow tokenizer, which cannot tell its rules, its class stands for them.  The files are not hashed, because
+    saving a tokenizer again writes the same tokenizer in other bytes, and a baseline and a candidate must compare equal
+    when they cut text alike.  Padding and truncation are left out: they change with the last call, not with the
+    tokenizer.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules: Mapping[str, Any] = (

@@ -7,11 +7,13 @@ Unknown keys are refused with a suggestion, and every message starts with file a
 from __future__ import annotations
 
 from inc_laaciq.config.bounds import Bound, format_bound, parse_bound
+from inc_laaciq.config.policy import Group, Policy, Rule, TaskRule, Waiver
+from inc_laaciq.config.policy_file import explain, read_policy
+from inc_laaciq.config.policy_rules import resolve
 from inc_laaciq.config.read import read_config, run_spec
 from inc_laaciq.config.run import RunSpec
 from inc_laaciq.config.specs import (
     ActivationSpec,
-    GateSpec,
     LaaciqSpec,
     OpRule,
     TextSpec,
@@ -22,15 +24,22 @@ from inc_laaciq.config.specs import (
 __all__ = [
     "ActivationSpec",
     "Bound",
-    "GateSpec",
+    "Group",
     "LaaciqSpec",
     "OpRule",
+    "Policy",
+    "Rule",
     "RunSpec",
+    "TaskRule",
     "TextSpec",
     "TuningSpec",
+    "Waiver",
     "WeightSpec",
+    "explain",
     "format_bound",
     "parse_bound",
     "read_config",
+    "read_policy",
+    "resolve",
     "run_spec",
 ]

@@ -32,6 +32,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def check_fields(spec: object, **rules: Callable[[object], object]) -> None:
+    """Run a check on each named field; an error gets the name of class and field."""
+    for name, check in rules.items():
+        value = getattr(spec, name)
+        try:
+            check(value)
+        except SpecError as error:
+            raise SpecError(f"{type(spec).__name__}.{name}={shown(value)} {error}") from None
+
+
 def integer(low: int, high: int | None = None) -> Callable[[object], int]:
     """Check for a whole number from `low` to `high`, both included."""
     allowed = f"{low} or more" if high is None else f"{low}..{high}"

@@ -10,7 +10,7 @@ import re
 
 from inc_laaciq.errors import SpecError
 
-_MAX_DIGITS = 100
+MAX_DIGITS = 100
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -45,8 +45,8 @@ def resolve_plain(text: str) -> str | int | float | bool | None:
         return float(text.replace(".", "", 1)) if special[2] else float("nan")
     if not (_INTEGER.fullmatch(text) or _BASED_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)):
         return text
-    if len(text) > _MAX_DIGITS:
-        raise SpecError(f"a number has more than {_MAX_DIGITS} characters")
+    if len(text) > MAX_DIGITS:
+        raise SpecError(f"a number has more than {MAX_DIGITS} characters")
     if _INTEGER.fullmatch(text):
         return int(text)
     return int(text, 0) if _BASED_INTEGER.fullmatch(text) else float(text)

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from inc_laaciq.config import checks
-from inc_laaciq.config.bounds import parse_bound
-from inc_laaciq.config.section import Keys, Place, Section
+from inc_laaciq.config.policy_file import policy_section
+from inc_laaciq.config.section import Keys, Section
 from inc_laaciq.config.specs import (
     MODES,
     NAN_POLICIES,
     RECONCILE,
-    GateSpec,
     LaaciqSpec,
     Reconcile,
 )
+from inc_laaciq.config.tags import read_language_keys, read_languages
 from inc_laaciq.config.texts import read_text, resolve_path
-from inc_laaciq.errors import SpecError
-from inc_laaciq.languages import canonical, canonical_languages, name
 
 KEYS = Keys(
     used=(
@@ -46,7 +43,6 @@ KEYS = Keys(
     },
 )
 _RECONCILE_KEYS = Keys(used=("rule", "weights", "shares"))
-_GATE_KEYS = Keys(used=("max_degradation", "max_disparity"))
 
 _NOT_BUILT = {"fair": "this version does not have it; balanced is the most careful mode"}
 
@@ -75,14 +71,14 @@ def read_laaciq(root: Section, folder: Path) -> Laaciq:
         With file and line, about the first thing that is wrong.
     """
     section = root.child("la_aciq", KEYS)
-    languages = _read_languages(section)
+    languages = read_languages(section, "languages") if "languages" in section else None
     reconcile, weights, shares = _read_reconcile(section, languages)
     mode = section.take("mode", checks.word(MODES, refused=_NOT_BUILT), LaaciqSpec.mode)
     calibration = read_text(section, "calibration", folder, least_tokens=1)
     if mode != "balanced" and calibration is None:
         _refuse_data_free(section)
     evaluation = read_text(section, "evaluation", folder, least_tokens=0)
-    gate = _read_gate(section)
+    gate = policy_section(section, "gate", folder) if "gate" in section else None
     if gate is not None and evaluation is None:
         section.note("gate", "has no la_aciq.evaluation.texts to judge on: without other text its verdict is NOT-RUN.")
     model = section.take("model", checks.text, None)
@@ -106,54 +102,12 @@ def read_laaciq(root: Section, folder: Path) -> Laaciq:
     )
 
 
-def _read_languages(section: Section) -> tuple[str, ...] | None:
-    if "languages" not in section:
-        return None
-    given = section.data["languages"]
-    if not isinstance(given, list) or not given:
-        raise section.error("languages", "must be a list with something in it, such as [en, sw].")
-    for item, tag in enumerate(given):
-        _note_language(section, ("languages", item), tag)
-    return _distinct(section, "languages", given)
-
-
-def _note_language(section: Section, place: Place, tag: object) -> None:
-    """Check one language, and note if it is written in a way that could surprise."""
-    try:
-        language = _language(tag)
-    except SpecError as error:
-        raise section.error(place, str(error), with_value=False) from None
-    if section.is_legacy_boolean(place):
-        section.note(
-            place, f"is the language {language} ({name(language)}). Quote it: YAML 1.1 takes it for a boolean."
-        )
-    elif language != tag:
-        section.note(place, f"{tag!r} is read as {language!r} ({name(language)}).")
-
-
-def _language(tag: object) -> str:
-    if isinstance(tag, bool):
-        raise SpecError(f"is the boolean {str(tag).lower()}, not a language. For Norwegian write 'no', in quotes.")
-    return canonical(cast(str, tag))  # which says what is wrong with a value that is no text
-
-
-def _distinct(section: Section, key: str, tags: list[str]) -> tuple[str, ...]:
-    try:
-        return canonical_languages(tags)
-    except SpecError as error:
-        raise section.error(key, str(error), with_value=False) from None
-
-
 def _by_language(section: Section, key: str, languages: tuple[str, ...] | None) -> dict[str, float]:
     """Read a mapping of language to a number of 0 or more; canonical tags, sorted."""
     given = section.child(key, None, required=True)
-    for tag in given.data:
-        _note_language(given, tag, tag)
-    tags = _distinct(section, key, list(given.data))
-    numbers = {
-        tag: given.take(written, checks.at_least_zero, 0.0) for tag, written in zip(tags, given.data, strict=True)
-    }
-    for tag, written in zip(tags, given.data, strict=True):
+    written_as = read_language_keys(section, key, given)
+    numbers = {tag: given.take(written, checks.at_least_zero, 0.0) for tag, written in written_as.items()}
+    for tag, written in written_as.items():
         if languages is not None and tag not in languages:
             listed = ", ".join(languages)
             raise given.error(written, f"is for a language that la_aciq.languages does not list: {listed}.")
@@ -199,19 +153,3 @@ def _refuse_data_free(section: Section) -> None:
         if key in section:
             reason = "without la_aciq.calibration this mode is data-free and knows no languages"
             raise section.conflict(key, section, "mode", reason)
-
-
-def _read_gate(section: Section) -> GateSpec | None:
-    if "gate" not in section:
-        return None
-    gate = section.child("gate", _GATE_KEYS, required=True)
-    if not gate.data:
-        raise section.error(
-            "gate",
-            "has no bound, so it judges nothing. Write max_degradation: 10%, or remove the section.",
-            with_value=False,
-        )
-    return GateSpec(
-        max_degradation=gate.take("max_degradation", parse_bound, None),
-        max_disparity=gate.take("max_disparity", parse_bound, None),
-    )

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from inc_laaciq.config.core_schema import MAX_DIGITS
 from inc_laaciq.config.strict_yaml import MAX_DEPTH, MAX_NODES, Document, child_path
 from inc_laaciq.errors import SpecError
 
@@ -27,7 +28,8 @@ def document_of(settings: Mapping[str, Any]) -> Document:
     Raises
     ------
     SpecError
-        If there is anything else in it, or if it is too deep (or holds itself) or too large.
+        If there is anything else in it, or if it is too deep (or holds itself) or too large, as one number of it can
+        be.
     """
     nodes = 0
 
@@ -45,6 +47,8 @@ def document_of(settings: Mapping[str, Any]) -> Document:
             value = os.fspath(value)
         if isinstance(value, str):
             return _text(value, path)
+        if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+            raise SpecError(f"{_LABEL}: {path} is a number of more than {MAX_DIGITS} digits.")
         if value is None or isinstance(value, (bool, int, float)):
             return value
         raise SpecError(f"{_LABEL}: {path} is of type {type(value).__name__}. Give text, numbers, lists and mappings.")

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from inc_laaciq.config import checks
-from inc_laaciq.config.bounds import Bound, format_bound
+from inc_laaciq.config.checks import check_fields
+from inc_laaciq.config.policy import Policy
+from inc_laaciq.config.policy_plain import plain_policy
 from inc_laaciq.config.specs import (
     APPROACHES,
     ActivationSpec,
@@ -20,7 +22,6 @@ from inc_laaciq.config.specs import (
     OpRule,
     TuningSpec,
     WeightSpec,
-    check_fields,
 )
 
 
@@ -94,8 +95,8 @@ class RunSpec:
 
 def _plain(value: Any, name: str, folder: Path) -> Any:
     """Value of the field `name` as JSON knows it."""
-    if isinstance(value, Bound):
-        return format_bound(value)
+    if isinstance(value, Policy):
+        return plain_policy(value)
     if is_dataclass(value):
         return {item.name: _plain(getattr(value, item.name), item.name, folder) for item in fields(value)}
     if isinstance(value, Mapping):

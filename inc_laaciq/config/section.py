@@ -110,6 +110,26 @@ class Section:
         path = child_path(self.path, key)
         return Section(self.document, keys, path=path, data=data, line=self.line_of(key), notes=self.notes)
 
+    def item(self, key: str, place: int, keys: Keys | None) -> Section:
+        """Open a mapping that is an element of the list below a key."""
+        data = self.data[key][place]
+        if not isinstance(data, Mapping):
+            raise self.error((key, place), "must be a mapping of keys to values.")
+        path = self._path_of((key, place))
+        return Section(self.document, keys, path=path, data=data, line=self.line_of((key, place)), notes=self.notes)
+
+    def require(self, key: str, check: Callable[[object], T], example: str) -> T:
+        """Value of a key, checked; SpecError with an example, at the mapping's first line, if the key is absent."""
+        if key in self.data:
+            try:
+                return check(self.data[key])
+            except SpecError as error:
+                raise self.error(key, str(error)) from None
+        lines = self.document.lines
+        first = min((lines[path] for path in map(self._path_of, self.data) if path in lines), default=self._line)
+        where = "" if first is None else f"{self.document.label}:{first}: "
+        raise SpecError(f"{where}{self.path or 'the file'} has no {key}. Write {key}: {example}.")
+
     def take(self, key: str, check: Callable[[object], T], default: D) -> T | D:
         """Value of a key, checked; `default` if the key is absent."""
         if key not in self.data:

@@ -5,12 +5,13 @@ The defaults of a configuration are the defaults here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from inc_laaciq.config import checks
-from inc_laaciq.config.bounds import Bound
+from inc_laaciq.config.checks import check_fields
+from inc_laaciq.config.policy import Policy
 from inc_laaciq.errors import SpecError
 from inc_laaciq.languages import canonical, canonical_languages
 
@@ -31,16 +32,6 @@ MAX_SEED = 2**32 - 1
 
 check_bits = checks.integer(2, 8)
 check_seed = checks.integer(0, MAX_SEED)
-
-
-def check_fields(spec: object, **rules: Callable[[object], object]) -> None:
-    """Run a check on each named field; an error gets the name of class and field."""
-    for name, check in rules.items():
-        value = getattr(spec, name)
-        try:
-            check(value)
-        except SpecError as error:
-            raise SpecError(f"{type(spec).__name__}.{name}={checks.shown(value)} {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,28 +124,17 @@ class TextSpec:
         0 takes all there is.
     seed : int
         Chooses which text is taken where there is more.
+    aligned : bool
+        Line i of every language is a translation of the same sentence; for evaluation only.
     """
 
     texts: str | Mapping[str, Any]
     tokens_per_language: int = 4096
     seed: int = 0
+    aligned: bool = False
 
     def __post_init__(self) -> None:
-        check_fields(self, tokens_per_language=checks.integer(0), seed=check_seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateSpec:
-    """Bounds that a quantized model must keep; None leaves one unbounded, not both."""
-
-    max_degradation: Bound | None = None
-    max_disparity: Bound | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_degradation is None and self.max_disparity is None:
-            raise SpecError(
-                "a gate without a bound judges nothing. Give max_degradation or max_disparity, such as '10%'."
-            )
+        check_fields(self, tokens_per_language=checks.integer(0), seed=check_seed, aligned=checks.boolean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +154,8 @@ class LaaciqSpec:
     languages : tuple of str, or None
         None takes every language that the text has.
     calibration, evaluation : TextSpec or None
-    gate : GateSpec or None
+    gate : Policy or None
+        What the quantized model must keep.
     signed : bool
         Let a symmetric scale be negative, so that the extra level goes to the side that needs it.
     damping : float
@@ -194,7 +175,7 @@ class LaaciqSpec:
     languages: tuple[str, ...] | None = None
     calibration: TextSpec | None = None
     evaluation: TextSpec | None = None
-    gate: GateSpec | None = None
+    gate: Policy | None = None
     signed: bool = True
     damping: float = 0.01
     lm_head: bool = False

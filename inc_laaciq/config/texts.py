@@ -13,7 +13,13 @@ from inc_laaciq.config.specs import TextSpec, check_seed
 from inc_laaciq.errors import SpecError
 from inc_laaciq.languages import canonical_languages
 
-_TEXT_KEYS = Keys(used=("texts", "tokens_per_language", "seed"))
+_TEXT_KEYS = {
+    "calibration": Keys(
+        used=("texts", "tokens_per_language", "seed"),
+        refused={"aligned": "calibration takes any text of a language; only evaluation text can be said to be aligned"},
+    ),
+    "evaluation": Keys(used=("texts", "tokens_per_language", "seed", "aligned")),
+}
 _DATASET_KEYS = Keys(
     used=("path", "name", "split", "text", "language", "document", "revision", "data_files"),
     refused={"trust_remote_code": "code of others is run only if the command line says so, never by a file"},
@@ -35,10 +41,10 @@ def resolve_path(path: str, folder: Path, *, or_hub_id: bool = False) -> str:
 
 
 def read_text(section: Section, key: str, folder: Path, *, least_tokens: int) -> TextSpec | None:
-    """Read a section that names text; None if it is absent."""
+    """Read `calibration` or `evaluation`, a section that names text; None if it is absent."""
     if key not in section:
         return None
-    text = section.child(key, _TEXT_KEYS, required=True)
+    text = section.child(key, _TEXT_KEYS[key], required=True)
     if "texts" not in text:
         raise section.error(key, "has no texts. Write texts: FOLDER, or a mapping for a data set.", with_value=False)
     texts: str | Mapping[str, Any]
@@ -52,6 +58,7 @@ def read_text(section: Section, key: str, folder: Path, *, least_tokens: int) ->
             "tokens_per_language", checks.integer(least_tokens), TextSpec.tokens_per_language
         ),
         seed=text.take("seed", check_seed, TextSpec.seed),
+        aligned=text.take("aligned", checks.boolean, TextSpec.aligned),
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inc_laaciq.evaluation.degradation import MIN_DOCUMENTS, Degradation, summarize
+from inc_laaciq.evaluation.degradation import Degradation, summarize
 from inc_laaciq.evaluation.losses import SentenceLosses
+from inc_laaciq.evaluation.pairs import clusters
 from inc_laaciq.evaluation.results import finite
 
 RESAMPLES = 2000
@@ -65,7 +66,7 @@ def ratios(
 
     Notes
     -----
-    Clusters (documents, or sentences where there are fewer than 8 documents) are drawn with replacement within each
+    Clusters (documents, or sentences where the text is not divided) are drawn with replacement within each
     language; both methods see the same draw.  The worst language is found anew in every draw.
     """
     if not languages:
@@ -89,9 +90,7 @@ def _draws(
     methods: Sequence[SentenceLosses], baseline: SentenceLosses, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Degradation of each method, as measured and in every resample, shape (n_methods, RESAMPLES + 1)."""
-    documents, cluster = np.unique(baseline.document, return_inverse=True)
-    if len(documents) < MIN_DOCUMENTS:
-        cluster = np.arange(baseline.n)
+    cluster, _ = clusters(baseline)
     size = np.bincount(cluster, baseline.n_bytes)
     losses = np.stack([np.bincount(cluster, method.loss - baseline.loss) for method in methods])
     found = np.empty((len(methods), RESAMPLES + 1))

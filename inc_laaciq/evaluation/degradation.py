@@ -1,7 +1,6 @@
 """What quantization costs each language, from the losses of the same sentences before and after.
 
-Sentences are paired, so what is hard about a sentence cancels and only the change remains. Text of one document is
-alike, so the standard error counts documents, not sentences, where there are enough of them.
+Sentences are paired, so what is hard about a sentence cancels and only the change remains.
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inc_laaciq.errors import EvaluationError
 from inc_laaciq.evaluation.losses import SentenceLosses
-
-MIN_DOCUMENTS = 8
-"""Documents needed to estimate a standard error from them; with fewer, sentences are taken as independent."""
+from inc_laaciq.evaluation.pairs import pair_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,52 +66,28 @@ def degradation(candidate: SentenceLosses, baseline: SentenceLosses) -> Degradat
 
     Raises
     ------
+    MismatchError
+        If the sentences, or the tokens they were scored as, are not the same.
     EvaluationError
-        If the sentences, or the tokens they were scored as, are not the same; or there are none.
-
-    Notes
-    -----
-    With d the difference in loss and b the bytes of a cluster (a document, or a sentence where there are fewer than
-    8 documents), the degradation is D = sum d / sum b, and its variance is taken as
-    C / (C - 1) * sum (d - D b)**2 / (sum b)**2 over C clusters.  Source: the linearised ratio estimator, Cochran 1977,
-    Sampling Techniques, section 6.4, without the finite population correction.
+        If there are none.
     """
-    if candidate.fingerprint != baseline.fingerprint:
-        raise EvaluationError(
-            f"{baseline.tag}: baseline and candidate were not scored on the same sentences (baseline {baseline.tag} "
-            f"{baseline.fingerprint}, candidate {candidate.tag} {candidate.fingerprint}). Evaluate both with the same "
-            "tokenizer, texts, tokens_per_language and seed."
-        )
     if not baseline.n:
         raise EvaluationError(f"{baseline.tag}: there are no sentences to compare.")
     with np.errstate(invalid="ignore", over="ignore"):  # models may give infinite losses
-        difference = candidate.loss - baseline.loss
-        relative = float(np.expm1(difference.sum() / baseline.tokens.sum()))
-        error = _standard_error(difference, baseline.n_bytes.astype(np.float64), baseline.document)
+        pairs = pair_losses(candidate, baseline, "bytes")
+        relative = float(np.expm1(pairs.difference.sum() / baseline.tokens.sum()))
+        error = pairs.standard_error
     return Degradation(
         tag=baseline.tag,
         loss=candidate.loss_per_byte,
         baseline_loss=baseline.loss_per_byte,
-        degradation=float(difference.sum() / baseline.n_bytes.sum()),
+        degradation=pairs.estimate,
         standard_error=error,
         relative_perplexity=relative,
         n_sentences=baseline.n,
         n_bytes=int(baseline.n_bytes.sum()),
         n_tokens=int(baseline.tokens.sum()),
     )
-
-
-def _standard_error(
-    difference: NDArray[np.float64], n_bytes: NDArray[np.float64], document: NDArray[np.int64]
-) -> float:
-    documents, cluster = np.unique(document, return_inverse=True)
-    if len(documents) >= MIN_DOCUMENTS:
-        difference, n_bytes = (np.bincount(cluster, values).astype(np.float64) for values in (difference, n_bytes))
-    n = len(difference)
-    if n < 2:
-        return math.nan
-    residual = difference - difference.sum() / n_bytes.sum() * n_bytes
-    return float(np.sqrt(n / (n - 1) * np.square(residual).sum()) / n_bytes.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +122,6 @@ class Summary:
     mean_standard_error: float
     expected_disparity: float
     invalid: tuple[str, ...] = ()
-
-    @property
-    def is_noise(self) -> bool:
-        """True where the disparity is no larger than sampling noise alone would make it."""
-        return self.disparity < self.expected_disparity
 
 
 def summarize(degradations: Sequence[Degradation]) -> Summary:

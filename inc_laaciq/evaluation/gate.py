@@ -1,198 +1,413 @@
-"""The gate: bounds on what quantization may cost a language, and the verdict on a run.
+"""The gate: results of two models and a policy come in, a verdict with its reasons goes out as one document.
 
-It fails closed.  A language that was asked for and has no usable figures cannot have kept a bound, so under a gate it
-fails the run, named, with the reason.  If no language at all could be measured there is nothing to fail either: the
-verdict is NOT-RUN, and still not a pass, so `Verdict.exit_code` is that of a failed gate.  Without a gate nothing is
-judged: NOT-RUN, exit code 0.
-
-A bound is held against the measured value itself, and every reason says so and gives the standard error: a verdict
-near the bound can be chance.
+It fails closed.  What was asked for and has no usable figures is NOT-RUN and never a pass; PASS needs certainty for
+every language; a verdict in between is INCONCLUSIVE and says what would decide it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from inc_laaciq.errors import SpecError
+from inc_laaciq.config.bounds import Bound
+from inc_laaciq.config.policy import Policy, TaskRule
+from inc_laaciq.config.policy_rules import is_in, resolve, waiver_for
+from inc_laaciq.evaluation.checks import Check, Verdict, check_language, check_spread, name_failures, waiver_dict
+from inc_laaciq.evaluation.comparison import Change, Comparison, Unit
+from inc_laaciq.evaluation.match import check_match
+from inc_laaciq.evaluation.measured import Evaluation
+from inc_laaciq.evaluation.resampling import DRAWS, Resampler
+from inc_laaciq.evaluation.statistics import MIN_EFFECTIVE, Bounds, difference, disparity_bounds, holm
+from inc_laaciq.evaluation.summary import gate_document
+from inc_laaciq.languages import is_same
 
-if TYPE_CHECKING:
-    from inc_laaciq.config import Bound, GateSpec
+EXIT_PASSED, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 3, 4
 
-EXIT_PASSED = 0
-EXIT_FAILED = 3
-
-_MEASURES = {"%": "relative_perplexity", "npb": "degradation"}
-_JUDGED = "judged by point estimate"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the gate says.
-
-    Parameters
-    ----------
-    verdict : "PASS", "FAIL" or "NOT-RUN"
-    reasons : tuple of str
-        At least one; each begins with FAIL, PASS or NOT-RUN.
-    exit_code : int
-        What the command line returns for it: 0, or 3 where there was a gate and it did not pass.
-    """
-
-    verdict: Literal["PASS", "FAIL", "NOT-RUN"]
-    reasons: tuple[str, ...]
-    exit_code: int
+_VALUES: dict[str, str] = {
+    "%": "relative perplexity",
+    "npb": "degradation",
+    "nps": "degradation a sentence",
+    "pp": "loss of accuracy",
+}
+_ORDER: tuple[Verdict, ...] = ("FAIL", "NOT-RUN", "INCONCLUSIVE", "PASS")
 
 
 def judge(
-    languages: Mapping[str, Mapping[str, Any]], gate: GateSpec | None, missing: Mapping[str, str] | None = None
-) -> Verdict:
-    """Hold every language, and their disparity, against the bounds of a gate.
+    candidate: Evaluation,
+    baseline: Evaluation,
+    policy: Policy | None,
+    *,
+    previous: Evaluation | None = None,
+    today: datetime.date | None = None,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> dict[str, Any]:
+    """Judge a candidate against a baseline by a policy.
 
     Parameters
     ----------
-    languages : mapping of language -> mapping
-        Per language `degradation` and `standard_error` in nats per UTF-8 byte and `relative_perplexity` (0.03 for
-        +3 %), as in `laaciq.json`; other keys are ignored.  `{"missing": reason}` marks a language without figures.
-    gate : GateSpec or None
-        Bounds; `%` bounds the relative perplexity, `npb` the degradation.  A measured value equal to its bound passes.
-    missing : mapping of language -> str, optional
-        Further languages that were asked for and not measured, with the reason.  A language that is named here
-        counts as missing even if it has figures.
+    candidate, baseline : Evaluation
+    policy : Policy or None
+        None judges nothing: the verdict is NOT-RUN, and the figures are there.
+    previous : Evaluation, optional
+        The last release, for `max_regression`.
+    today : date, optional
+        By which waivers expire; default today's date, UTC.
+    seed, draws : int
+        Of the bootstrap.
 
     Returns
     -------
-    Verdict
-        The same for the same input, whatever the order of the mappings.
+    dict
+        The gate document, schema `inc-laaciq/gate/1` (schemas/gate.schema.json), without `meta`.
 
     Raises
     ------
+    MismatchError
+        If they were not measured on the same things.
     SpecError
-        If the gate has no bound, or one of an unknown unit.
+        If a bound's unit cannot be had from these results.
 
     Notes
     -----
-    Making any language worse never turns a `max_degradation` that failed into one that passes.  Of `max_disparity`
-    that holds for the worst language only: making the best one worse narrows the difference.
-
-    Examples
-    --------
-    >>> judge({"sw": {"degradation": 0.02, "standard_error": 0.001, "relative_perplexity": 0.06}}, gate=None).reasons
-    ('NOT-RUN: no gate was configured',)
+    Making any language worse, sentence by sentence, never turns a failed `max_degradation` into a pass: a failure has
+    its value above the limit and a pass below.  Of `max_disparity` no such rule can hold, because making the best
+    language worse narrows the difference.
     """
-    if gate is None:
-        return Verdict(verdict="NOT-RUN", reasons=("NOT-RUN: no gate was configured",), exit_code=EXIT_PASSED)
-    bounds = {
-        name: bound
-        for name, bound in (("max_degradation", gate.max_degradation), ("max_disparity", gate.max_disparity))
-        if bound is not None
-    }
-    _check(bounds)
-    absent = {tag: str(entry["missing"] or "") for tag, entry in languages.items() if "missing" in entry}
-    absent.update(missing or {})
-    measured = {tag: entry for tag, entry in sorted(languages.items()) if tag not in absent}
-    if not measured:
-        reasons = [f"NOT-RUN {tag}: {_reason(absent[tag])}" for tag in sorted(absent)]
-        reasons.insert(0, "NOT-RUN: no language could be evaluated, so no bound was checked")
-        return Verdict(verdict="NOT-RUN", reasons=tuple(reasons), exit_code=EXIT_FAILED)
-
-    failures = [f"FAIL {tag}: not evaluated, {_reason(absent[tag])}" for tag in sorted(absent)]
-    units = sorted({bound.unit for bound in bounds.values()})
-    unusable = {tag: fault for tag, entry in measured.items() if (fault := _fault(entry, units))}
-    failures += [f"FAIL {tag}: {fault}, so no bound can be kept" for tag, fault in unusable.items()]
-    usable = {tag: entry for tag, entry in measured.items() if tag not in unusable}
-    passes = []
-    if usable:
-        checks = {"max_degradation": _check_degradation, "max_disparity": _check_disparity}
-        for name, bound in bounds.items():
-            failed, passed = checks[name](usable, bound)
-            failures += failed
-            passes += passed
-    if failures:
-        return Verdict(verdict="FAIL", reasons=tuple(failures), exit_code=EXIT_FAILED)
-    return Verdict(verdict="PASS", reasons=tuple(passes), exit_code=EXIT_PASSED)
-
-
-def _check(bounds: Mapping[str, Bound]) -> None:
-    if not bounds:
-        raise SpecError("the gate has no bound. Give max_degradation or max_disparity, such as '10%' or '0.02npb'.")
-    for name, bound in bounds.items():
-        if bound.unit not in _MEASURES:
-            raise SpecError(f"{name}: unit {bound.unit!r} is not known. Allowed: {', '.join(map(repr, _MEASURES))}.")
-
-
-def _reason(given: str) -> str:
-    return given or "no reason was recorded"
-
-
-def _fault(entry: Mapping[str, Any], units: Iterable[str]) -> str:
-    """Say what is wrong with a language's figures; empty if they can be judged."""
-    if not entry:
-        return "there are no figures"
-    for name in dict.fromkeys(["degradation", "standard_error", *(_MEASURES[unit] for unit in units)]):
-        value = entry.get(name)
-        if value is None:
-            return f"{name} is missing"
-        if isinstance(value, bool) or not isinstance(value, Real):
-            return f"{name} is {type(value).__name__} instead of a number"
-        if not math.isfinite(value):
-            return f"{name} is {float(value)}"
-    return "standard_error is negative" if entry["standard_error"] < 0 else ""
-
-
-def _check_degradation(languages: Mapping[str, Mapping[str, Any]], bound: Bound) -> tuple[list[str], list[str]]:
-    """Failures, worst first, and one line for a bound that all languages keep."""
-    measure = _MEASURES[bound.unit]
-    worst_first = sorted(languages, key=lambda tag: (-languages[tag][measure], tag))
-    # "Not at most" instead of "above": a bound that is not a number is kept by nobody.
-    failed = [tag for tag in worst_first if not languages[tag][measure] <= bound.value]
-    limit = f"max_degradation {_number(bound.value, bound.unit)}"
-    if failed:
-        return [
-            f"FAIL {tag}: {_value(languages[tag], bound.unit)} is above {limit} "
-            f"({_evidence(languages[tag], bound.unit)}; {_JUDGED})"
-            for tag in failed
-        ], []
-    worst = worst_first[0]
-    return [], [
-        f"PASS: all {len(languages)} languages keep {limit}; the worst is {worst} with "
-        f"{_value(languages[worst], bound.unit)} ({_evidence(languages[worst], bound.unit)}; {_JUDGED})"
-    ]
-
-
-def _check_disparity(languages: Mapping[str, Mapping[str, Any]], bound: Bound) -> tuple[list[str], list[str]]:
-    measure = _MEASURES[bound.unit]
-    ordered = sorted(languages, key=lambda tag: (-languages[tag][measure], tag))
-    worst, best = ordered[0], ordered[-1]
-    disparity = languages[worst][measure] - languages[best][measure]
-    unit = "percentage points" if bound.unit == "%" else "nats per byte"
-    size = f"{100 * disparity:.6g}" if bound.unit == "%" else f"{disparity:.6g}"
-    sides = " and ".join(
-        f"{tag} with {_value(languages[tag], bound.unit)} ({_evidence(languages[tag], bound.unit)})"
-        for tag in (worst, best)
+    resampler = Resampler(draws, seed)
+    check_match(candidate, baseline, baseline_id=policy.baseline_id if policy else None)
+    comparison = Comparison(candidate, baseline, resampler)
+    judged: list[Check] = []
+    waivers: list[dict[str, Any]] = []
+    if policy is not None:
+        day = today or datetime.datetime.now(datetime.timezone.utc).date()
+        gate = _Gate(policy, comparison, day)
+        judged = gate.checks(None if previous is None else _previous(candidate, previous, resampler))
+        waivers = gate.waivers()
+    return gate_document(
+        comparison,
+        policy,
+        judged,
+        waivers,
+        verdict=verdict(judged) if policy is not None else "NOT-RUN",
+        previous=previous,
+        seed=seed,
+        draws=draws,
     )
-    limit = f"max_disparity {_number(bound.value, bound.unit)}"
-    if disparity <= bound.value:
-        return [], [f"PASS: disparity of {size} {unit} keeps {limit}, between {sides}; {_JUDGED}"]
-    return [f"FAIL: disparity of {size} {unit} is above {limit}, between {sides}; {_JUDGED}"], []
 
 
-def _value(entry: Mapping[str, Any], unit: str) -> str:
-    if unit == "%":
-        return f"relative perplexity {_number(entry['relative_perplexity'], unit, signed=True)}"
-    return f"degradation {_number(entry['degradation'], unit, signed=True)}"
+def verdict(checks: Sequence[Check]) -> Verdict:
+    """The worst verdict of the checks that are not mere warnings; NOT-RUN if there are none."""
+    found = {check.verdict for check in checks if not check.is_warning}
+    return next((word for word in _ORDER if word in found), "PASS" if checks else "NOT-RUN")
 
 
-def _evidence(entry: Mapping[str, Any], unit: str) -> str:
-    """Write what the value rests on."""
-    error = f"standard error {entry['standard_error']:.2g}"
-    return f"{error} npb" if unit == "npb" else f"degradation {entry['degradation']:+.6g}, {error} npb"
+def exit_code(verdict: str, policy: Policy | None, *, strict: bool = False) -> int:
+    """What the command line returns for a verdict: 0, 3 (failed), or under `strict` 4 (undecided).
+
+    Parameters
+    ----------
+    verdict : str
+    policy : Policy or None
+        Without a policy nothing is judged, and nothing can fail.
+    strict : bool
+        Undecided is not good enough.
+    """
+    if policy is None or verdict == "PASS":
+        return EXIT_PASSED
+    consequence = {"INCONCLUSIVE": policy.inconclusive, "NOT-RUN": policy.not_run}.get(verdict, "fail")
+    if consequence == "fail":
+        return EXIT_FAILED
+    return EXIT_INCONCLUSIVE if strict else EXIT_PASSED
 
 
-def _number(value: float, unit: str, *, signed: bool = False) -> str:
-    """Write with six digits, so that a value that is hardly above its bound does not look equal to it."""
-    sign = "+" if signed else ""
-    return f"{100 * value:{sign}.6g}%" if unit == "%" else f"{value:{sign}.6g}npb"
+def _previous(candidate: Evaluation, previous: Evaluation, resampler: Resampler) -> Comparison:
+    check_match(candidate, previous)
+    return Comparison(candidate, previous, resampler)
+
+
+class _Gate:
+    """One policy held against one comparison."""
+
+    def __init__(self, policy: Policy, comparison: Comparison, today: datetime.date) -> None:
+        self._policy = policy
+        self._comparison = comparison
+        self._today = today
+        self._languages = comparison.languages()
+
+    def checks(self, previous: Comparison | None) -> list[Check]:
+        """All checks in a fixed order: what is missing, then bound by bound."""
+        policy = self._policy
+        found = self._presence()
+        found += self._expired_waivers()
+        found += self._degradations()
+        found += self._disparities()
+        if policy.max_regression is not None:
+            found += self._regressions(previous, policy.max_regression)
+        for task in policy.tasks:
+            found += self._task(task)
+        return found
+
+    def waivers(self) -> list[dict[str, Any]]:
+        """Every waiver of the policy, for the report."""
+        return [
+            {
+                "language": waiver.language,
+                "limit": str(waiver.max_degradation),
+                **waiver_dict(waiver),
+                "is_expired": waiver.is_expired(self._today),
+            }
+            for waiver in self._policy.waivers
+        ]
+
+    def _presence(self) -> list[Check]:
+        missing = self._comparison.missing(self._policy.required_languages)
+        found = [self._missing(tag, reason) for tag, reason in missing.items()]
+        if self._bounds_likelihood() and not self._languages and not found:
+            found.append(Check(kind="presence", verdict="NOT-RUN", reason="the results hold no likelihood to judge"))
+        return found
+
+    def _missing(self, tag: str, reason: str, kind: str = "presence", task: str | None = None) -> Check:
+        rule, source = resolve(self._policy, tag)
+        return Check(
+            kind=kind,
+            language=tag,
+            task=task,
+            verdict="NOT-RUN",
+            reason=f"not evaluated, {reason or 'no reason was recorded'}",
+            severity=rule.severity or "error",
+            source=source,
+            line=rule.line,
+        )
+
+    def _bounds_likelihood(self) -> bool:
+        policy = self._policy
+        rules = [policy.default, *(group.rule for group in policy.groups), *policy.languages.values()]
+        spreads = [policy.max_disparity, policy.max_regression, *(group.max_disparity for group in policy.groups)]
+        return any(bound is not None for bound in (*(rule.max_degradation for rule in rules), *spreads))
+
+    def _expired_waivers(self) -> list[Check]:
+        return [
+            Check(
+                kind="waiver",
+                language=waiver.language,
+                verdict="FAIL",
+                reason=f"the waiver of {waiver.owner} ({waiver.ticket}) ended on {waiver.expires}: renew or remove it",
+                source="waiver",
+                line=waiver.line,
+            )
+            for waiver in self._policy.waivers
+            if waiver.is_expired(self._today)
+        ]
+
+    def _degradations(self) -> list[Check]:
+        found: list[Check] = []
+        for tag in self._languages:
+            rule, source = resolve(self._policy, tag)
+            bound, line, waiver = rule.max_degradation, rule.line, waiver_for(self._policy, tag)
+            if bound is None or self._is_reference(tag):
+                continue
+            if waiver is not None and not waiver.is_expired(self._today):
+                bound, source, line = waiver.max_degradation, "waiver", waiver.line
+            else:
+                waiver = None
+            check = Check(
+                kind="max_degradation",
+                language=tag,
+                verdict="NOT-RUN",
+                reason="",
+                limit=bound,
+                severity=rule.severity or "error",
+                source=source,
+                line=line,
+                waiver=waiver,
+            )
+            found.append(self._judged(check, self._change(tag, bound.unit), beyond=self._beyond))
+        return self._named(found)
+
+    @property
+    def _beyond(self) -> str:
+        reference = self._policy.relative_to
+        return f" beyond that of {reference}" if reference else ""
+
+    def _is_reference(self, tag: str) -> bool:
+        return self._policy.relative_to is not None and is_same(tag, self._policy.relative_to)
+
+    def _change(self, tag: str, unit: Unit) -> Change | str:
+        """Change of a language, beyond that of the reference where there is one; or why there is none."""
+        change = self._comparison.change(tag, unit)
+        if change is None:
+            return f"its {'bytes' if unit == 'npb' else 'tokens'} are not known, so no bound in {unit} can be held"
+        if self._policy.relative_to is None:
+            return change
+        reference = next((other for other in self._languages if self._is_reference(other)), None)
+        base = None if reference is None else self._comparison.change(reference, unit)
+        if base is None:
+            return f"{self._policy.relative_to}, which it is judged relative to, was not evaluated"
+        sample = None
+        if change.sample is not None and base.sample is not None:
+            sample = difference(change.sample, base.sample)
+        return Change(
+            value=change.value - base.value,
+            sample=sample,
+            n=min(change.n, base.n),
+            n_effective=min(change.n_effective, base.n_effective),
+            is_point=change.is_point or base.is_point,
+        )
+
+    def _judged(self, check: Check, change: Change | str, beyond: str = "") -> Check:
+        if isinstance(change, str):
+            return replace(check, verdict="NOT-RUN", reason=change)
+        unit = check.limit.unit if check.limit is not None else "%"
+        judged = check_language(
+            check,
+            change,
+            confidence=self._policy.confidence,
+            min_sentences=self._policy.min_sentences,
+            of=f"{_VALUES[unit]}{beyond}",
+        )
+        if judged.waiver is not None:
+            waiver = judged.waiver
+            words = f"; waived until {waiver.expires} by {waiver.owner} ({waiver.ticket}): {waiver.reason}"
+            judged = replace(judged, reason=f"{judged.reason}{words}")
+        return judged
+
+    def _named(self, checks: list[Check]) -> list[Check]:
+        """Failures corrected for the number of languages."""
+        p_values = {
+            str(place): check.p_value
+            for place, check in enumerate(checks)
+            if check.p_value is not None and check.verdict != "NOT-RUN"
+        }
+        adjusted = {int(place): p for place, p in holm(p_values).items()}
+        return name_failures(checks, adjusted, self._policy.confidence)
+
+    def _disparities(self) -> list[Check]:
+        policy, found = self._policy, []
+        if policy.max_disparity is not None:
+            check = Check(
+                kind="max_disparity",
+                verdict="NOT-RUN",
+                reason="",
+                limit=policy.max_disparity,
+                severity=policy.default.severity or "error",
+                line=policy.lines.get("max_disparity"),
+            )
+            found.append(self._spread(check, self._languages))
+        for place, group in enumerate(policy.groups):
+            if group.max_disparity is None:
+                continue
+            check = Check(
+                kind="max_disparity",
+                group=group.name,
+                verdict="NOT-RUN",
+                reason="",
+                limit=group.max_disparity,
+                severity=group.rule.severity or policy.default.severity or "error",
+                source=f"group {group.name}",
+                line=policy.lines.get(f"groups[{place}].max_disparity"),
+            )
+            found.append(self._spread(check, [tag for tag in self._languages if is_in(group, tag)]))
+        return found
+
+    def _spread(self, check: Check, languages: Sequence[str]) -> Check:
+        unit = check.limit.unit if check.limit is not None else "%"
+        changes = {tag: self._comparison.change(tag, unit) for tag in languages}
+        if unknown := [tag for tag, change in changes.items() if change is None]:
+            return replace(check, reason=f"bytes or tokens of {', '.join(unknown)} are not known")
+        return self._spread_of(check, {tag: change for tag, change in changes.items() if change is not None})
+
+    def _spread_of(self, check: Check, changes: Mapping[str, Change]) -> Check:
+        if not changes:
+            return replace(check, verdict="NOT-RUN", reason="no language of it was evaluated, so no bound was checked")
+        ordered = sorted(changes, key=lambda tag: (changes[tag].value, tag))
+        best, worst = ordered[0], ordered[-1]
+        is_point = any(change.is_point for change in changes.values())
+        short = [tag for tag, change in changes.items() if self._is_short(change)]
+        samples = [change.sample for change in changes.values() if change.sample is not None]
+        value = changes[worst].value - changes[best].value
+        why = ""
+        if is_point:
+            bounds = Bounds(value=value, lower=value, upper=value)
+        elif len(samples) < len(changes):
+            bounds, why = Bounds(value=value, lower=0.0, upper=float("inf")), "cannot be judged: too little text"
+        else:
+            bounds = disparity_bounds(samples, self._policy.confidence)
+        if short and not is_point:
+            why = f"cannot be judged: too little text of {', '.join(short)}"
+        return check_spread(check, bounds, worst=worst, best=best, n_languages=len(changes), is_point=is_point, why=why)
+
+    def _is_short(self, change: Change) -> bool:
+        too_few = change.n < self._policy.min_sentences
+        return too_few or (change.counts is None and change.n_effective < MIN_EFFECTIVE)
+
+    def _regressions(self, previous: Comparison | None, bound: Bound) -> list[Check]:
+        line = self._policy.lines.get("max_regression")
+        if previous is None:
+            reason = "max_regression needs the results of the previous release: give --previous"
+            return [Check(kind="max_regression", verdict="NOT-RUN", reason=reason, limit=bound, line=line)]
+        found = []
+        for tag, reason in previous.missing().items():
+            if tag in self._languages:
+                found.append(replace(self._missing(tag, f"previous release: {reason}", "max_regression"), line=line))
+        for tag in previous.languages():
+            rule, _ = resolve(self._policy, tag)
+            check = Check(
+                kind="max_regression",
+                language=tag,
+                verdict="NOT-RUN",
+                reason="its bytes or tokens are not known",
+                limit=bound,
+                severity=rule.severity or "error",
+                line=line,
+            )
+            change = previous.change(tag, bound.unit)
+            found.append(check if change is None else self._judged(check, change, beyond=" since the previous release"))
+        return self._named(found)
+
+    def _task(self, task: TaskRule) -> list[Check]:
+        changes, missing = self._comparison.task_changes(task.pattern)
+        kind = f"max_degradation:{task.pattern}"
+        found = [
+            replace(self._missing(tag, reason, kind, task.pattern), line=task.line) for tag, reason in missing.items()
+        ]
+        if not changes and not missing:
+            if self._languages:  # a task of log-likelihoods, which are judged as such
+                return []
+            reason = "neither side has results of this task"
+            return [Check(kind=kind, task=task.pattern, verdict="NOT-RUN", reason=reason, line=task.line)]
+        if task.max_degradation is not None:
+            found += self._named(
+                [
+                    self._judged(
+                        Check(
+                            kind=kind,
+                            language=tag,
+                            task=task.pattern,
+                            verdict="NOT-RUN",
+                            reason="",
+                            limit=task.max_degradation,
+                            severity=task.severity,
+                            source="task",
+                            line=task.line,
+                        ),
+                        change,
+                    )
+                    for tag, change in changes.items()
+                ]
+            )
+        if task.max_disparity is not None:
+            check = Check(
+                kind=f"max_disparity:{task.pattern}",
+                task=task.pattern,
+                verdict="NOT-RUN",
+                reason="",
+                limit=task.max_disparity,
+                severity=task.severity,
+                source="task",
+                line=task.line,
+            )
+            found.append(self._spread_of(check, changes))
+        return found

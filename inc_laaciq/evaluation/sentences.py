@@ -7,7 +7,7 @@ that two models are compared sentence by sentence.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE = "a"  # a text, to see what a tokenizer puts before one
-_ENCODED_AT_ONCE = 64  # lines; small enough to stop soon after a quota is reached
+ENCODED_AT_ONCE = 64
+"""Lines; small enough to stop soon after a quota is reached."""
+
+ScoredLine = tuple[NDArray[np.int64], int]
+"""Token ids of a line, the context first, and the bytes that the others spell."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +79,7 @@ class Window:
 def choose_sentences(
     text: LanguageText, tokenizer: PreTrainedTokenizerBase, *, tokens_per_language: int, seed: int
 ) -> Sentences:
-    """Take whole sentences, documents in a seeded order, until there are enough tokens.
+    """Take whole sentences, one of every document in turn, until there are enough tokens.
 
     Parameters
     ----------
@@ -87,7 +91,7 @@ def choose_sentences(
     tokens_per_language : int
         Stop at the sentence that reaches this many scored tokens; 0 takes all sentences.
     seed : int
-        Order of the documents.
+        Order of the documents, and of the sentences in each.
 
     Returns
     -------
@@ -99,29 +103,53 @@ def choose_sentences(
     ModelError
         If the tokenizer has no context token and cannot say which characters a token spells.
     """
+    return sentences_of(text.tag, _taken(text, tokenizer, tokens_per_language, seed))
+
+
+def _taken(
+    text: LanguageText, tokenizer: PreTrainedTokenizerBase, tokens_per_language: int, seed: int
+) -> Iterator[tuple[int, str, ScoredLine]]:
     context = context_token(tokenizer)
+    n_tokens = 0
+    lines = text.in_rounds(seed)
+    while chunk := list(islice(lines, ENCODED_AT_ONCE)):
+        encoded = with_context([line for _, line in chunk], tokenizer, context)
+        for (index, line), scored in zip(chunk, encoded, strict=True):
+            if 0 < tokens_per_language <= n_tokens:
+                return
+            if len(scored[0]) < 2:
+                continue
+            yield index, line, scored
+            n_tokens += len(scored[0]) - 1
+        if 0 < tokens_per_language <= n_tokens:
+            return
+
+
+def sentences_of(tag: str, lines: Iterable[tuple[int, str, ScoredLine]]) -> Sentences:
+    """Gather the sentences of a language.
+
+    Parameters
+    ----------
+    tag : str
+        Canonical language tag.
+    lines : iterable of (document, line, ScoredLine)
+        As in `Sentences`; the line goes into the hash.
+
+    Returns
+    -------
+    Sentences
+    """
     digest = hashlib.sha256()
     ids: list[NDArray[np.int64]] = []
     n_bytes: list[int] = []
     documents: list[int] = []
-    n_tokens = 0
-    lines = ((index, line) for index, document in text.dealt(seed) for line in document)
-    while chunk := list(islice(lines, _ENCODED_AT_ONCE)):
-        scored = _with_context([line for _, line in chunk], tokenizer, context)
-        for (index, line), (tokens, size) in zip(chunk, scored, strict=True):
-            if 0 < tokens_per_language <= n_tokens:
-                break
-            if len(tokens) < 2:
-                continue
-            ids.append(np.array(tokens, dtype=np.int64))
-            n_bytes.append(size)
-            documents.append(index)
-            n_tokens += len(tokens) - 1
-            digest.update(f"{line}\n{' '.join(map(str, tokens))}\n".encode())
-        if 0 < tokens_per_language <= n_tokens:
-            break
+    for document, line, (tokens, size) in lines:
+        ids.append(tokens)
+        n_bytes.append(size)
+        documents.append(document)
+        digest.update(f"{line}\n{' '.join(map(str, tokens.tolist()))}\n".encode())
     return Sentences(
-        tag=text.tag,
+        tag=tag,
         ids=tuple(ids),
         n_bytes=np.array(n_bytes, dtype=np.int64),
         document=np.array(documents, dtype=np.int64),
@@ -151,13 +179,31 @@ def context_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None if token is None else int(token)
 
 
-def _with_context(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: int | None
-) -> list[tuple[list[int], int]]:
-    """Return for each line its ids, with the context first, and the bytes that the other ids spell."""
+def with_context(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: int | None) -> list[ScoredLine]:
+    """Encode lines with their context.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Without line ends.
+    tokenizer : transformers tokenizer
+        A fast one where there is no context.
+    context : int or None
+        From `context_token`.
+
+    Returns
+    -------
+    list of ScoredLine
+
+    Raises
+    ------
+    ModelError
+        If there is no context, and the tokenizer cannot say which bytes a token spells.
+    """
     if context is not None:
         return [
-            ([context, *ids], len(line.encode())) for line, ids in zip(lines, encode(tokenizer, lines), strict=True)
+            (np.array([context, *ids], dtype=np.int64), len(line.encode()))
+            for line, ids in zip(lines, encode(tokenizer, lines), strict=True)
         ]
     if not tokenizer.is_fast:
         raise ModelError(
@@ -166,7 +212,7 @@ def _with_context(
         )
     encoded = tokenizer(list(lines), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
-        (list(ids), len(line[offsets[0][1] :].encode()) if ids else 0)
+        (np.array(ids, dtype=np.int64), len(line[offsets[0][1] :].encode()) if ids else 0)
         for line, ids, offsets in zip(lines, encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
 

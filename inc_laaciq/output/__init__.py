@@ -7,7 +7,7 @@ wrong output path is refused before anything slow is imported.
 """
 
 from inc_laaciq.output.checks import check_output, check_space
-from inc_laaciq.output.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from inc_laaciq.output.files import check_file, write_bytes_atomic, write_json_atomic, write_text_atomic
 from inc_laaciq.output.folder import OutputFolder, atomic_folder
 from inc_laaciq.output.names import FAILED_SUFFIX, RECORD
 
@@ -16,6 +16,7 @@ __all__ = [
     "RECORD",
     "OutputFolder",
     "atomic_folder",
+    "check_file",
     "check_output",
     "check_space",
     "write_bytes_atomic",

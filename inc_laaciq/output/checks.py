@@ -41,7 +41,7 @@ def check_output(
         refuse_occupied(target, overwrite=overwrite)
         refuse_foreign(failed_path(target))
         check_unlocked(target)
-        _try_writing(target)
+        try_writing(target)
     check_space(target, needed_bytes)
 
 
@@ -130,7 +130,8 @@ def _same(first: Path, second: Path) -> bool:
         return first == second
 
 
-def _try_writing(target: Path) -> None:
+def try_writing(target: Path) -> None:
+    """Make and rename something beside `target`, and remove it; OSError if that is not possible."""
     # Done for real: permission bits say nothing to root, and some network file systems can write but not rename.
     first, second = sibling(target, "try"), sibling(target, "try")
     try:

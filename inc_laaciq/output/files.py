@@ -10,8 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from inc_laaciq.errors import NumericError, ResourceError
+from inc_laaciq.output.checks import try_writing
 from inc_laaciq.output.disk import disk_errors, sync_folder
 from inc_laaciq.output.names import resolve, sibling
+
+
+def check_file(path: str | Path) -> None:
+    """Refuse a file that could not be written in the end; call it before the work starts.
+
+    Raises
+    ------
+    ResourceError
+        If the folder is missing or not writable, or `path` is a folder.
+    """
+    target = resolve(path)
+    with disk_errors(target, needed=1):
+        if not _is_device(path, target):
+            try_writing(target)
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
@@ -26,9 +41,7 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
     """
     target = resolve(path)
     with disk_errors(target, needed=len(data)):
-        if os.path.isdir(path):
-            raise ResourceError(f"{target}: is a folder, where a file is to be written. Give the name of a file.")
-        if os.path.exists(path) and not os.path.isfile(path):
+        if _is_device(path, target):
             with open(path, "wb") as device:
                 device.write(data)
             return
@@ -71,6 +84,12 @@ def write_json_atomic(path: str | Path, obj: Any) -> None:
             f"{path}: {place} is NaN or infinite, which JSON cannot hold. Write null and a reason instead."
         ) from error
     write_text_atomic(path, text + "\n")
+
+
+def _is_device(path: str | Path, target: Path) -> bool:
+    if os.path.isdir(path):
+        raise ResourceError(f"{target}: is a folder, where a file is to be written. Give the name of a file.")
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _nonfinite_place(obj: Any, place: str = "$") -> str | None:

@@ -87,8 +87,9 @@ def atomic_folder(
     with locked(target):
         try:
             with disk_errors(target, needed=max(needed_bytes, 1)):
-                for destination in (target, failed_path(target)):
-                    _clear_leftovers(destination)
+                _clear_leftovers(target, ("tmp", "old", "try"))
+                # Of that name only the swap makes siblings; a tmp or try is of a run with that very output.
+                _clear_leftovers(failed_path(target), ("old",))
                 refuse_occupied(target, overwrite=overwrite)
                 output.folder.mkdir()
             yield output
@@ -105,14 +106,14 @@ def atomic_folder(
             remove_tree(output.folder)
 
 
-def _clear_leftovers(destination: Path) -> None:
+def _clear_leftovers(destination: Path, kinds: Sequence[str]) -> None:
     # Called under the lock, so nobody is writing there: these are of runs that were killed.
     for entry in sorted(destination.parent.iterdir()):
         kind = sibling_kind(entry, destination)
         if kind == "old" and not destination.exists():
             logger.warning("Bringing back %s, which a run that was killed had moved aside.", destination)
             os.rename(entry, destination)
-        elif kind is not None:
+        elif kind in kinds:
             logger.info("Removing %s, left by a run that was killed.", entry)
             remove_tree(entry)
 

@@ -1,4 +1,6 @@
-"""Typed reading of `laaciq.json`: a report of a damaged or foreign file says which key is wrong instead of crashing.
+"""Typed reading of `laaciq.json` and of a gate's document.
+
+A report of a damaged or foreign file says which key is wrong instead of crashing.
 
 What is absent reads as empty, because a run that stopped early or was not evaluated has less to show.  What is there
 with another type than it should have is refused.
@@ -11,14 +13,19 @@ from typing import Any
 
 from inc_laaciq.errors import IntegrityError
 
-#: The one form of `laaciq.json` that is understood here.
+#: The form of `laaciq.json`.
 SCHEMA = "inc-laaciq/run/1"
+
+#: The form of what a gate says about two results files.
+GATE_SCHEMA = "inc-laaciq/gate/1"
+
+SCHEMAS = (SCHEMA, GATE_SCHEMA)
 
 Document = Mapping[str, Any]
 
 
 def check_schema(run: object) -> Document:
-    """Refuse what is not a mapping of the known schema, and give it back otherwise.
+    """Refuse what is not a mapping of a known schema, and give it back otherwise.
 
     Raises
     ------
@@ -28,10 +35,10 @@ def check_schema(run: object) -> Document:
     if not isinstance(run, Mapping):
         raise _wrong("the document", "an object with keys", run)
     schema = run.get("schema")
-    if schema != SCHEMA:
+    if schema not in SCHEMAS:
         raise IntegrityError(
-            f"schema is {_excerpt(schema)}, but only {SCHEMA!r} can be reported. "
-            "Give the laaciq.json of a run, written by this version of inc-laaciq."
+            f"schema is {_excerpt(schema)}, but only {' and '.join(map(repr, SCHEMAS))} can be reported. "
+            "Give the laaciq.json of a run, or the document of a gate, written by this version of inc-laaciq."
         )
     return run
 
@@ -86,7 +93,7 @@ def sections(parent: Document, key: str) -> Sequence[Document]:
 def _wrong(where: str, expected: str, value: object) -> IntegrityError:
     return IntegrityError(
         f"{where} should be {expected}, not {type(value).__name__} {_excerpt(value)}. "
-        "The laaciq.json is damaged or was edited; take the one that the run wrote."
+        "The document is damaged or was edited; take the one that inc-laaciq wrote."
     )
 
 

@@ -13,17 +13,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from inc_laaciq.report import numbers
-from inc_laaciq.report.forest import forest, shape_of
-from inc_laaciq.report.view import RATIO_MEANING, UNIT_MEANING, view
+from inc_laaciq.report.checks import worst_first
+from inc_laaciq.report.forest import dumbbells, forest, shape_of
+from inc_laaciq.report.view import RATIO_MEANING, UNIT_MEANING, VERDICT_MEANING, view
 
 
 def to_html(run: Mapping[str, Any]) -> str:
-    """Render the content of `laaciq.json` as a page.
+    """Render the content of `laaciq.json`, or the document of a gate, as a page.
 
     Parameters
     ----------
     run : mapping
-        Content of `laaciq.json`, schema `inc-laaciq/run/1`.
+        Schema `inc-laaciq/run/1` or `inc-laaciq/gate/1`.
 
     Returns
     -------
@@ -42,6 +43,11 @@ def to_html(run: Mapping[str, Any]) -> str:
         unit=numbers.UNIT,
         unit_meaning=UNIT_MEANING,
         ratio_meaning=RATIO_MEANING,
+        verdict_meaning=VERDICT_MEANING,
+        unknown=numbers.UNKNOWN,
+        checks_to_see=worst_first([row for row in shown.checks if row.level != "none"]),
+        checks_passed=[row for row in shown.checks if row.level == "none"],
+        dumbbells=dumbbells(shown.languages),
         legend=[(shape_of(number), name) for number, name in enumerate(("this run", *shown.comparisons))],
     )
 

@@ -18,7 +18,11 @@ PLUS_MINUS = "\u00b1"
 #: Unit of every loss shown.
 UNIT = "mnat/B"
 
+# What stands behind a value and behind an interval in the unit of a bound.
+_SUFFIXES = {"npb": f" {UNIT}", "nps": " nats/sentence", "pp": " pp"}
+
 _MILLI = 1000.0
+_SMALLEST_P = 1e-4
 _TOO_LONG = 1e7
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -138,6 +142,156 @@ def interval(low: object, high: object) -> str:
     ends = (as_float(low), as_float(high))
     written = [_fixed(end, 2) for end in ends if end is not None]
     return f"[{', '.join(written)}]" if len(written) == len(ends) else ""
+
+
+def span(low: object, high: object, decimals: int) -> str:
+    """Write the interval of a degradation in millinats per byte; empty unless both ends are numbers.
+
+    Examples
+    --------
+    >>> span(0.0083, 0.0165, 1), span(None, 0.1, 1)
+    ('[+8.3, +16.5]', '')
+    """
+    if as_float(low) is None or as_float(high) is None:
+        return ""
+    return f"[{millinats(low, decimals, signed=True)}, {millinats(high, decimals, signed=True)}]"
+
+
+def relative_span(low: object, high: object) -> str:
+    """Write the interval of a relative change of perplexity; empty unless both ends are numbers.
+
+    Examples
+    --------
+    >>> relative_span(-0.01, 0.0381), relative_span(0.25, None)
+    ('[-1.00%, +3.81%]', '')
+    """
+    if as_float(low) is None or as_float(high) is None:
+        return ""
+    return f"[{percent(low)}, {percent(high)}]"
+
+
+def in_unit(value: object, unit: object, decimals: int, *, signed: bool = True) -> str:
+    """Write what a bound is held against, with the unit of the bound.
+
+    Parameters
+    ----------
+    value : object
+        In `unit`; a fraction for `%` and `pp`.
+    unit : object
+        `%`, `npb`, `nps` or `pp`; anything else is a number without a unit.
+    decimals : int
+        Of a millinat, as `decimals_for` gives it.
+    signed : bool
+        Whether a positive number gets its sign too.
+
+    Examples
+    --------
+    >>> in_unit(0.08, "%", 1), in_unit(0.0123, "npb", 1), in_unit(0.5, "nps", 1), in_unit(-0.02, "pp", 1)
+    ('+8.00%', '+12.3 mnat/B', '+0.500 nats/sentence', '-2.00 pp')
+    """
+    if as_float(value) is None:
+        return UNKNOWN
+    return f"{_bare(value, unit, decimals, signed=signed)}{_SUFFIXES.get(str(unit), '')}"
+
+
+def span_in_unit(low: object, high: object, unit: object, decimals: int) -> str:
+    """Write two one-sided bounds of what a bound is held against; empty unless there is one.
+
+    Examples
+    --------
+    >>> span_in_unit(0.05, 0.11, "%", 1), span_in_unit(None, 0.11, "npb", 1), span_in_unit(None, None, "%", 1)
+    ('[+5.00%, +11.00%]', '[n/a, +110.0] mnat/B', '')
+    """
+    if as_float(low) is None and as_float(high) is None:
+        return ""
+    return f"[{_bare(low, unit, decimals)}, {_bare(high, unit, decimals)}]{_SUFFIXES.get(str(unit), '')}"
+
+
+def _bare(value: object, unit: object, decimals: int, *, signed: bool = True) -> str:
+    """Number as it stands before its unit; the sign of percent belongs to the number."""
+    number = as_float(value)
+    if number is None:
+        return UNKNOWN
+    if unit == "npb":
+        return millinats(number, decimals, signed=signed)
+    if unit == "pp":
+        return _fixed(100.0 * number, 2, signed=signed)
+    if unit != "%":
+        return _fixed(number, 3, signed=signed)
+    written = _fixed(100.0 * number, 2, signed=signed)
+    return f"{written}%" if math.isfinite(number) else written
+
+
+def share(value: object) -> str:
+    """Write a part of a whole.
+
+    Examples
+    --------
+    >>> share(0.0123), share(None)
+    ('1.23%', 'n/a')
+    """
+    number = as_float(value)
+    if number is None:
+        return UNKNOWN
+    written = _fixed(100.0 * number, 2)
+    return f"{written}%" if math.isfinite(number) else written
+
+
+def plain(value: object, decimals: int) -> str:
+    """Write a number without a sign or a unit.
+
+    Examples
+    --------
+    >>> plain(1.23456, 3), plain(None, 3)
+    ('1.235', 'n/a')
+    """
+    number = as_float(value)
+    return UNKNOWN if number is None else _fixed(number, decimals)
+
+
+def short(value: object) -> str:
+    """Write a number with two significant digits, for a cell of a map.
+
+    Examples
+    --------
+    >>> short(0.0), short(12.34), short(-0.01234), short(1234.5)
+    ('0', '12', '-0.012', '1234')
+    """
+    number = as_float(value)
+    if number is None:
+        return UNKNOWN
+    return f"{number:.0f}" if 100.0 <= abs(number) < 1e5 else f"{number + 0.0:.2g}"
+
+
+def probability(value: object) -> str:
+    """Write a p value.
+
+    Examples
+    --------
+    >>> probability(0.0312), probability(1e-9), probability(None)
+    ('0.031', '<0.0001', 'n/a')
+    """
+    number = as_float(value)
+    if number is None or not 0.0 <= number <= 1.0:
+        return UNKNOWN
+    return f"<{_SMALLEST_P:.4f}" if number < _SMALLEST_P else f"{number:.2g}"
+
+
+def exact(value: object) -> str:
+    """Write a number with all its digits, for programs; empty if it is none.
+
+    Examples
+    --------
+    >>> exact(0.1 + 0.2), exact(4096), exact(None), exact(True)
+    ('0.30000000000000004', '4096', '', '')
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return ""
+    return repr(value) if isinstance(value, float) else _whole(value)
+
+
+def _whole(value: int) -> str:
+    return str(value) if abs(value) < 10**300 else repr(as_float(value))
 
 
 def count(value: object) -> str:

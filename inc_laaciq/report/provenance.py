@@ -14,7 +14,7 @@ import yaml
 
 from inc_laaciq.report import numbers
 from inc_laaciq.report.characters import visible
-from inc_laaciq.report.document import Document, section
+from inc_laaciq.report.document import GATE_SCHEMA, Document, section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +63,14 @@ def provenance(document: Document) -> tuple[tuple[str, str], ...]:
     """Label and text of each thing that a reader needs to repeat the run; what is not recorded is left out."""
     meta, model = section(document, "meta"), section(document, "model")
     rows = [
+        *_sides(document),
         ("model", visible(model.get("name"))),
         ("model SHA-256", visible(model.get("sha256"))),
         ("tokenizer SHA-256", visible(section(document, "tokenizer").get("sha256"))),
         *_texts(document),
         ("mode", visible(document.get("mode"))),
         ("reconcile", visible(document.get("reconcile"))),
+        *_policy(section(document, "policy")),
         ("versions", _pairs(section(meta, "versions"))),
         ("threads", visible(meta.get("threads"))),
         ("time taken", _durations(section(meta, "seconds"))),
@@ -76,6 +78,31 @@ def provenance(document: Document) -> tuple[tuple[str, str], ...]:
         ("schema", visible(document.get("schema"))),
     ]
     return tuple((label, text) for label, text in rows if text)
+
+
+def _sides(document: Document) -> list[tuple[str, str]]:
+    """What was compared with what."""
+    rows = []
+    for side in ("candidate", "baseline", "previous") if document.get("schema") == GATE_SCHEMA else ():
+        entry = section(document, side)
+        rows.append((side, visible(entry.get("name"))))
+        rows.append((f"{side} results", visible(entry.get("id"))))
+        rows.append((f"{side} model SHA-256", visible(entry.get("model_sha256"))))
+    return rows
+
+
+def _policy(policy: Document) -> list[tuple[str, str]]:
+    return [
+        ("policy", visible(policy.get("source"))),
+        ("policy SHA-256", visible(policy.get("sha256"))),
+        ("confidence", numbers.share(policy.get("confidence")) if policy.get("confidence") is not None else ""),
+    ]
+
+
+def policy_text(document: Document) -> str:
+    """Give the policy as text, one line a rule; empty if none is recorded."""
+    text = section(document, "policy").get("text")
+    return text if isinstance(text, str) else ""
 
 
 def configuration(document: Document) -> str:
@@ -87,6 +114,8 @@ def configuration(document: Document) -> str:
 def _texts(document: Document) -> list[tuple[str, str]]:
     rows = []
     texts = section(document, "texts")
+    if texts.keys() & {"source", "sha256"}:  # those of an evaluation itself, which has no other
+        texts = {"evaluation": texts}
     for use in sorted(texts):
         text = section(texts, use)
         facts = (

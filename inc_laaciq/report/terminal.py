@@ -1,4 +1,4 @@
-"""A run on a terminal: the tables, the verdict and the size, within 80 columns and in any encoding.
+"""A run or a gate on a terminal: the tables, the verdict and the size, within 80 columns and in any encoding.
 
 No text is parsed as markup, so a `[` in a layer's name stays one.  What the console's encoding cannot write is
 replaced by something it can, because a report that dies on its own output after hours of work helps nobody.
@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from inc_laaciq.report import numbers
-from inc_laaciq.report.view import RATIO_MEANING, UNIT_MEANING, LanguageRow, SummaryRow, View, view
+from inc_laaciq.report.rows import LanguageRow, SummaryRow
+from inc_laaciq.report.view import RATIO_MEANING, UNIT_MEANING, View, view
 
 _STYLES = {"PASS": "bold green", "FAIL": "bold red"}
 _DOUBTFUL = "bold yellow"
@@ -25,12 +26,12 @@ _PLAIN = {numbers.PLUS_MINUS: "+-"}
 
 
 def print_run(run: Mapping[str, Any], console: Console) -> None:
-    """Print the content of `laaciq.json`.
+    """Print the content of `laaciq.json`, or the document of a gate.
 
     Parameters
     ----------
     run : mapping
-        Content of `laaciq.json`, schema `inc-laaciq/run/1`.
+        Schema `inc-laaciq/run/1` or `inc-laaciq/gate/1`.
     console : rich.console.Console
         Where to; its width, its colours and its encoding are respected.
 
@@ -52,7 +53,10 @@ class _Printer:
             self._line(shown.method)
         if shown.languages:
             self._line("")
-            self._tables(shown)
+            if shown.has_verdicts:
+                self._verdicts(shown)
+            if shown.comparisons or not shown.has_verdicts:
+                self._tables(shown)
             self._line("")
             for row in shown.languages:
                 if row.missing:
@@ -60,7 +64,12 @@ class _Printer:
             self._ratios(shown)
             if shown.noise:
                 self._line(shown.noise)
-            self._line(f"{UNIT_MEANING} {RATIO_MEANING if shown.comparisons else ''}".rstrip(), "dim", wrap=True)
+            meanings = (
+                UNIT_MEANING,
+                shown.interval_meaning,
+                RATIO_MEANING if shown.comparisons else "",
+            )
+            self._line(" ".join(meaning for meaning in meanings if meaning), "dim", wrap=True)
         self._line("")
         for note in shown.notes:
             self._line(f"note: {note}")
@@ -69,9 +78,35 @@ class _Printer:
         if shown.size is not None:
             layers = f" (quantized layers {shown.size.layers})" if shown.size.layers else ""
             self._line(f"size: {shown.size.whole}{layers}")
+        for waiver in shown.waivers:
+            self._line(f"waiver of {waiver.language}, {waiver.limit}: {waiver.words}", _DOUBTFUL)
+        for trial in shown.trials:
+            self._line(f"trial {trial.number}: {trial.verdict}, {trial.description}, worst {trial.worst}")
+        if shown.signature:
+            self._line(f"signature: {shown.signature}", "dim")
         self._line(f"verdict: {shown.verdict}", _STYLES.get(shown.verdict, _DOUBTFUL))
         for reason in shown.reasons:
-            self._line(f"  {reason}")
+            # A reason of a gate begins its line with the verdict, so that it can be searched for.
+            self._line(reason if shown.has_verdicts else f"  {reason}")
+
+    def _verdicts(self, shown: View) -> None:
+        """One line a language, which begins with its verdict, worst first; then the figures over all of them."""
+        headers = ["verdict", "tag", "language", "degradation", "perplexity", "limit"]
+        cells = [_verdict_cells(row) for row in shown.languages]
+        rows = [[self._text(line[0], _STYLES.get(line[0], _DOUBTFUL)), *map(self._text, line[1:])] for line in cells]
+        totals = [
+            self._row("", "", [row.label, row.degradation.short, row.relative_perplexity, ""], "bold")
+            for row in shown.summary
+        ]
+        table = self._laid_out(headers, rows, totals, names=2)
+        if self._fits(table):
+            self._console.print(table)
+            return
+        for verdict, tag, name, degradation, perplexity, limit in cells:
+            figures = (degradation, perplexity, f"limit {limit}" if limit else "")
+            self._line(f"{verdict} {tag} {name}: {', '.join(figure for figure in figures if figure)}")
+        for row in shown.summary:
+            self._line(f"{row.label}: {row.degradation.short}")
 
     def _tables(self, shown: View) -> None:
         every = tuple(range(len(shown.comparisons)))
@@ -101,15 +136,19 @@ class _Printer:
             self._row("", total.label, self._numbers(total, comparisons, whole=whole), "bold")
             for total in shown.summary
         ]
+        return self._laid_out(headers, rows, totals, names=1)
+
+    def _laid_out(self, headers: list[str], rows: list[list[Text]], totals: list[list[Text]], *, names: int) -> Table:
+        """Table whose column number `names` may be wrapped; what follows it are numbers."""
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         for number, header in enumerate(headers):
             widths = [row[number].cell_len for row in (*rows, *totals) if number < len(row)]
             table.add_column(
                 self._text(header),
-                justify="right" if number > 1 else "left",
+                justify="right" if number > names else "left",
                 overflow="fold",
-                no_wrap=number != 1,
-                min_width=None if number == 1 else max([*widths, self._text(header).cell_len]),
+                no_wrap=number != names,
+                min_width=None if number == names else max([*widths, self._text(header).cell_len]),
             )
         for row in rows:
             table.add_row(*row)
@@ -159,8 +198,17 @@ class _Printer:
         return Text(self._encodable(text), style=style)
 
     def _encodable(self, text: str) -> str:
+        # GitHub takes a line of a log that begins with `::`, or holds `##[`, as a command; any word can begin a line.
+        text = text.replace("::", ": :").replace("##[", "## [")
         encoding = self._console.encoding
         return text if _can_write(text, encoding) else "".join(_replaced(character, encoding) for character in text)
+
+
+def _verdict_cells(row: LanguageRow) -> list[str]:
+    name = f"{row.name} (waived)" if row.is_waived else row.name
+    if row.missing:
+        return [row.verdict, row.tag, name, "not evaluated", "", ""]
+    return [row.verdict, row.tag, name, row.degradation.short, row.relative_perplexity, row.limit]
 
 
 def _headers(shown: View, comparisons: tuple[int, ...], *, whole: bool) -> list[str]:

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inc_laaciq.report import numbers
 from inc_laaciq.report.characters import visible, visible_lines
-from inc_laaciq.report.document import Document, check_schema, items, section, sections
-from inc_laaciq.report.provenance import LayerRow, configuration, layer_rows, provenance
-
-VERDICTS = ("PASS", "FAIL", "NOT-RUN")
+from inc_laaciq.report.checks import (
+    CheckRow,
+    WaiverRow,
+    bound_npb,
+    check_rows,
+    known_verdict,
+    language_checks,
+    limit_text,
+    texts_of,
+    waiver_rows,
+)
+from inc_laaciq.report.details import Heat, SentenceList, TrialRow, heat, sentence_lists, trial_rows
+from inc_laaciq.report.document import GATE_SCHEMA, Document, check_schema, section, sections
+from inc_laaciq.report.groups import GroupRow, group_rows
+from inc_laaciq.report.provenance import LayerRow, configuration, layer_rows, policy_text, provenance
+from inc_laaciq.report.rows import Against, Bits, Estimate, LanguageRow, Size, SummaryRow
 
 #: Below a ratio, so that nobody has to guess which way it goes.
 RATIO_MEANING = (
@@ -31,64 +43,20 @@ UNIT_MEANING = (
     f"{numbers.PLUS_MINUS} is one standard error. Disparity = largest - smallest degradation."
 )
 
+#: What the verdicts of languages mean.
+VERDICT_MEANING = (
+    "PASS: the interval keeps clear of the limit. FAIL: it lies beyond it. INCONCLUSIVE: it straddles the limit, so "
+    "more text is needed. NOT-RUN: there are no figures. Detectable: the smallest margin at which a harmless model "
+    "passes with 80% power."
+)
+
+# Of the two-sided interval of a language, where the document has no policy.
+_CONFIDENCE = 0.95
+
+_BITS = 1.0 / math.log(2.0)
+
 # A degradation nearer to zero than this many standard errors cannot be divided by.
 _CLEAR_OF_ZERO = 1.96
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A degradation as text, and in nats per byte for a plot (None: not a finite number)."""
-
-    text: str
-    value: float | None
-    standard_error: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Against:
-    """The same in a comparison, and the ratio to it; `interval` is empty where none was measured."""
-
-    degradation: Estimate
-    ratio: str
-    interval: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageRow:
-    """One language; `missing` says why there are no numbers, and is empty where there are."""
-
-    tag: str
-    name: str
-    script: str
-    missing: str
-    baseline_loss: str
-    loss: str
-    degradation: Estimate
-    relative_perplexity: str
-    against: tuple[Against, ...]
-    sentences: str
-    tokens: str
-    bytes: str
-    calibration_tokens: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SummaryRow:
-    """One figure over all languages; `label` is short, `title` is for where it stands alone."""
-
-    label: str
-    title: str
-    degradation: Estimate
-    relative_perplexity: str
-    against: tuple[Against, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """Bytes before and after: of the model, and of its quantized layers (empty if not recorded)."""
-
-    whole: str
-    layers: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +76,41 @@ class View:
     layers: tuple[LayerRow, ...]
     provenance: tuple[tuple[str, str], ...]
     configuration: str
+    policy: str
+    level: str
+    signature: str
     notes: tuple[str, ...]
+    checks: tuple[CheckRow, ...]
+    waivers: tuple[WaiverRow, ...]
+    groups: tuple[GroupRow, ...]
+    trials: tuple[TrialRow, ...]
+    sentences: tuple[SentenceList, ...]
+    heat: Heat | None
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether a gate judged each language by itself."""
+        return any(row.verdict for row in self.languages)
+
+    @property
+    def interval_meaning(self) -> str:
+        """What the interval of a language is; empty if there is none."""
+        meaning = f"Intervals in [ ] are two-sided {self.level} intervals of the degradation."
+        return meaning if self.has_intervals else ""
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any language has an interval."""
+        return any(row.degradation.interval for row in self.languages)
 
 
 def view(run: Mapping[str, Any]) -> View:
-    """Arrange the content of `laaciq.json` for a reader.
+    """Arrange the content of `laaciq.json`, or the document of a gate, for a reader.
 
     Parameters
     ----------
     run : mapping
-        Content of `laaciq.json`, schema `inc-laaciq/run/1`.
+        Schema `inc-laaciq/run/1` or `inc-laaciq/gate/1`.
 
     Returns
     -------
@@ -135,17 +128,16 @@ def view(run: Mapping[str, Any]) -> View:
     others = section(document, "comparisons")
     comparisons = {name: section(others, name) for name in sorted(others)}
     decimals = numbers.decimals_for(entry.get("standard_error") for entry in measured.values())
-    verdict = document.get("verdict")
     layers, layer_summary = layer_rows(sections(document, "layers"))
+    judged = language_checks(document)
+    order = sorted(measured, key=_order(measured))
     return View(
-        title=visible(section(document, "model").get("name")) or "unnamed model",
+        title=_title(document),
         method=_method(document),
-        verdict=str(verdict) if verdict in VERDICTS else "UNKNOWN",
-        reasons=_texts(document, "reasons"),
+        verdict=known_verdict(document.get("verdict")),
+        reasons=texts_of(document, "reasons"),
         comparisons=tuple(visible(name) for name in comparisons),
-        languages=tuple(
-            _language(tag, measured[tag], comparisons, decimals) for tag in sorted(measured, key=_order(measured))
-        ),
+        languages=tuple(_language(tag, measured[tag], judged.get(tag), comparisons, decimals) for tag in order),
         summary=_summary(document, measured, comparisons, decimals) if measured else (),
         noise=_noise(document.get("expected_disparity"), decimals),
         size=_size(section(document, "bytes")),
@@ -153,15 +145,37 @@ def view(run: Mapping[str, Any]) -> View:
         layers=layers,
         provenance=provenance(document),
         configuration=visible_lines(configuration(document)),
-        notes=_texts(document, "notes"),
+        policy=visible_lines(policy_text(document)),
+        level=level(document),
+        signature=visible(document.get("signature")),
+        notes=texts_of(document, "notes"),
+        checks=check_rows(document, decimals),
+        waivers=waiver_rows(document),
+        groups=group_rows(measured, decimals) if any("verdict" in entry for entry in measured.values()) else (),
+        trials=trial_rows(document, decimals),
+        sentences=sentence_lists(document, order, {tag: visible(entry.get("name")) for tag, entry in measured.items()}),
+        heat=heat(document),
     )
 
 
-def _texts(document: Document, key: str) -> tuple[str, ...]:
-    return tuple(text for text in (visible(item) for item in items(document, key)) if text)
+def level(document: Document) -> str:
+    """Confidence of the two-sided interval of a language, such as `95%`: that of the policy."""
+    given = numbers.as_float(section(document, "policy").get("confidence"))
+    return f"{100.0 * given:.6g}%" if given is not None and 0.0 < given < 1.0 else f"{100.0 * _CONFIDENCE:.6g}%"
+
+
+def _title(document: Document) -> str:
+    if document.get("schema") == GATE_SCHEMA:
+        return visible(section(document, "candidate").get("name")) or "unnamed candidate"
+    return visible(section(document, "model").get("name")) or "unnamed model"
 
 
 def _method(document: Document) -> str:
+    if document.get("schema") == GATE_SCHEMA:
+        baseline = visible(section(document, "baseline").get("name")) or "an unnamed baseline"
+        previous = section(document, "previous")
+        named = visible(previous.get("name")) or "unnamed"
+        return f"compared with {baseline}" + (f", previous release {named}" if previous else "")
     mode, reconcile = visible(document.get("mode")), visible(document.get("reconcile"))
     parts = [f"mode {mode}" if mode else "", f"reconciled by {reconcile}" if reconcile else ""]
     return ", ".join(part for part in parts if part)
@@ -193,22 +207,58 @@ def _finite(value: object) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _language(tag: str, entry: Document, comparisons: Mapping[str, Document], decimals: int) -> LanguageRow:
+def _interval(estimate: Estimate, low: object, high: object, decimals: int) -> Estimate:
+    ends = (_finite(low), _finite(high))
+    if None in ends or estimate.value is None:
+        return estimate
+    # An interval says more than a standard error that nobody knows.
+    text = estimate.text if estimate.standard_error is not None else estimate.text.split(" ")[0]
+    return replace(estimate, text=text, interval=numbers.span(low, high, decimals), low=ends[0], high=ends[1])
+
+
+def _bits(entry: Document) -> Bits:
+    """Bits per byte as the document has them, or nats per byte in the other unit."""
+    values = []
+    for bits, nats in (("baseline_bits_per_byte", "baseline_loss"), ("bits_per_byte", "loss")):
+        value, loss = _finite(entry.get(bits)), _finite(entry.get(nats))
+        values.append(loss * _BITS if value is None and loss is not None else value)
+    before, after = values
+    return Bits(before=numbers.plain(before, 3), after=numbers.plain(after, 3), before_value=before, after_value=after)
+
+
+def _language(
+    tag: str, entry: Document, check: Document | None, comparisons: Mapping[str, Document], decimals: int
+) -> LanguageRow:
     missing = visible(entry["missing"]) or "no reason was recorded" if "missing" in entry else ""
     numeric: Document = {} if missing else entry
+    estimate = _estimate(numeric.get("degradation"), numeric.get("standard_error"), decimals)
     return LanguageRow(
         tag=visible(tag),
         name=visible(entry.get("name")) or visible(tag),
         script=visible(entry.get("script")),
+        family=visible(entry.get("family")),
+        groups=", ".join(texts_of(entry, "groups")),
         missing=missing,
+        verdict=known_verdict(entry["verdict"]) if "verdict" in entry else "",
+        is_waived=entry.get("waived") is True,
+        limit=limit_text(check, decimals) if check is not None else "",
+        bound=bound_npb(check, numeric) if check is not None else None,
+        bits=_bits(numeric),
+        relative_interval=numbers.relative_span(numeric.get("relative_low"), numeric.get("relative_high")),
+        per_sentence=numbers.plain(numeric.get("per_sentence"), 3),
+        fertility=numbers.plain(numeric.get("fertility"), 3),
+        flip_rate=numbers.share(numeric.get("flip_rate")),
+        kl=numbers.plain(numeric.get("kl"), 4),
+        detectable=numbers.millinats(numeric.get("detectable"), decimals),
         baseline_loss=numbers.millinats(numeric.get("baseline_loss"), decimals),
         loss=numbers.millinats(numeric.get("loss"), decimals),
-        degradation=_estimate(numeric.get("degradation"), numeric.get("standard_error"), decimals),
+        degradation=_interval(estimate, numeric.get("low"), numeric.get("high"), decimals),
         relative_perplexity=numbers.percent(numeric.get("relative_perplexity")),
         against=tuple(_against(tag, numeric, other, decimals) for other in comparisons.values()),
         sentences=numbers.count(numeric.get("sentences")),
         tokens=numbers.count(numeric.get("tokens")),
         bytes=numbers.count(numeric.get("bytes")),
+        documents=numbers.count(numeric.get("documents")),
         calibration_tokens=numbers.count(entry.get("calibration_tokens")),
     )
 
@@ -230,12 +280,16 @@ def _summary(
     worst = _worst(document, measured)
     tag = visible(document.get("worst_language")) or numbers.UNKNOWN
     name = visible(worst.get("name")) or tag
+    relative = document.get("relative_disparity")
+    points = "" if relative is None and document.get("schema") == GATE_SCHEMA else numbers.points(relative)
 
     def row(what: str, label: str, title: str, relative_perplexity: str) -> SummaryRow:
         return SummaryRow(
             label=label,
             title=title,
-            degradation=_estimate(*_aggregate(document, what), decimals),
+            degradation=_interval(
+                _estimate(*_aggregate(document, what), decimals), *_aggregate_interval(document, what), decimals
+            ),
             relative_perplexity=relative_perplexity,
             against=tuple(_against_aggregate(other, what, decimals) for other in comparisons.values()),
         )
@@ -243,7 +297,7 @@ def _summary(
     return (
         row("mean", "mean", "mean degradation", ""),
         row("worst", f"worst: {tag}", f"worst language: {name}", numbers.percent(worst.get("relative_perplexity"))),
-        row("disparity", "disparity", "disparity of languages", numbers.points(document.get("relative_disparity"))),
+        row("disparity", "disparity", "disparity of languages", points),
     )
 
 
@@ -257,6 +311,13 @@ def _noise(expected_disparity: object, decimals: int) -> str:
 def _worst(parent: Document, languages: Document) -> Document:
     tag = parent.get("worst_language")
     return section(languages, tag) if isinstance(tag, str) else {}
+
+
+def _aggregate_interval(document: Document, what: str) -> tuple[object, object]:
+    if what == "worst":
+        worst = section(document, "worst")
+        return worst.get("low"), worst.get("high")
+    return (document.get("disparity_low"), document.get("disparity_high")) if what == "disparity" else (None, None)
 
 
 def _aggregate(parent: Document, what: str) -> tuple[object, object]:

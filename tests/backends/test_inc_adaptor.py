@@ -294,6 +294,18 @@ def test_no_text_with_mode_balanced_is_an_error(bloom):
         quantization.fit(bloom, config(strategy_kwargs={"mode": "balanced"}))
 
 
+def test_natural_without_shares_goes_by_the_size_of_the_text(bloom, batches):
+    def codes(text_bytes, **settings):
+        loader = inc_laaciq.LanguageLoader(batches, text_bytes=text_bytes)
+        conf = config(strategy_kwargs={"reconcile": "natural", **settings})
+        weights = quantization.fit(bloom, conf, calib_dataloader=loader).la_aciq.weights
+        return torch.cat([weight.codes.flatten() for weight in weights.values()])
+
+    by_size = codes({"en": 1, "sw": 3})
+    assert torch.equal(by_size, codes(None, shares={"en": 0.25, "sw": 0.75}))
+    assert not torch.equal(by_size, codes({"en": 1, "sw": 1}))
+
+
 def test_a_loader_without_languages_is_refused(bloom, batches):
     loader = torch.utils.data.DataLoader(batches["en"][0], batch_size=2)
     with pytest.raises(SpecError, match="does not say what language"):

@@ -87,6 +87,18 @@ def test_minmax_leaves_the_ranges_to_neural_compressor(bloom, batches):
     assert input_scale(quantized, name) != input_scale(ours, name)
 
 
+def test_minmax_sees_the_last_language_however_many_batches_come_before(bloom, batches):
+    minmax = {"approach": "post_training_static_quant", "model_wise": {"activation": {"algorithm": "minmax"}}}
+    run = run_spec({"quantization": minmax, "la_aciq": {"calibration": {"texts": "unused"}}})
+    english = [batches["en"][0][:1, :4]] * 100  # as many batches as Neural Compressor takes by itself
+    one, both = (
+        quantization.fit(bloom, post_training_config(run), calib_dataloader=inc_laaciq.LanguageLoader(texts))
+        for texts in ({"en": english}, {"en": english, "sw": batches["sw"]})
+    )
+    for name in both.la_aciq.weights:
+        assert input_scale(one, name) != input_scale(both, name), name
+
+
 def test_no_text_is_refused(bloom):
     with pytest.raises(SpecError, match="static INT8 needs calibration text"):
         quantization.fit(bloom, config())

@@ -8,7 +8,7 @@ from torch import nn
 
 from inc_laaciq.calibration.collect import collect
 from inc_laaciq.calibration.layers import find_layers, linearize
-from inc_laaciq.config import LaaciqSpec, OpRule, WeightSpec
+from inc_laaciq.config import ActivationSpec, LaaciqSpec, OpRule, WeightSpec
 from inc_laaciq.errors import EvaluationError, ModelError, NumericError, SpecError
 from inc_laaciq.layerwise import passes, quantize_layers, statistics_bytes
 from inc_laaciq.quant.moments import LanguageMoments
@@ -98,6 +98,36 @@ def test_less_memory_costs_more_passes_and_changes_nothing(toy):
     assert len(passes(layers, 2, full=True, memory=1)) == 3
     assert len(passes(layers, 2, full=True, memory=1 << 30)) == 1
     assert statistics_bytes(layers[0], 2, full=True) > 2 * 4 * 16 * 16
+
+
+class Late(Toy):
+    """Tokens from 50 on are NaN in the second layer, those from 80 on only in the third."""
+
+    def forward(self, input_ids):
+        x = self.embed(input_ids)
+        swahili, finnish = (input_ids >= 50) & (input_ids < 80), input_ids >= 80
+        self.query(x), self.key(x.masked_fill(swahili.unsqueeze(-1), float("nan")))
+        return self.expert(x.masked_fill(finnish.unsqueeze(-1), float("nan")))
+
+
+def test_a_language_that_breaks_in_a_late_layer_counts_in_no_layer_whatever_the_memory():  # faults row 44
+    torch.manual_seed(0)
+    model = Late().eval()
+    batches = {tag: [torch.arange(first, first + 20)[None]] for tag, first in (("en", 0), ("sw", 55), ("fi", 80))}
+    layers = find_layers(model, WeightSpec(group_size=8))
+    one, many = (quantize_layers(model, layers, batches, LaaciqSpec(), memory=memory) for memory in (1 << 30, 1))
+    assert one.invalid.keys() == many.invalid.keys() == {"sw", "fi"}
+    for name, weight in one.weights.items():
+        assert weight.errors.keys() == many.weights[name].errors.keys() == {"en"}
+        assert torch.equal(weight.codes, many.weights[name].codes)
+
+
+def test_a_layer_that_only_languages_of_weight_0_reach_has_no_say_of_theirs(toy):
+    settings = LaaciqSpec(weights={"sw": 0.0, "en": 1.0}, signed=False)
+    layers = find_layers(toy, WeightSpec(bits=8, group_size=-1))
+    solution = quantize_layers(toy, layers, BATCHES, settings, activation=ActivationSpec())
+    assert set(solution.weights) == set(LAYERS)
+    assert set(solution.ranges) == {"query", "key"}  # of the expert's input only `sw` could tell
 
 
 def test_splitting_batches_changes_statistics_only_by_rounding(toy):

@@ -188,6 +188,13 @@ def test_jsonl_of_unknown_language_names_it_and_its_line(tmp_path):
     assert read_texts(source, ["sw"]).languages == ("sw",)
 
 
+def test_damage_is_a_share_of_all_records_also_of_those_not_listed_row17(tmp_path):
+    source = jsonl(tmp_path / "t.jsonl", [{"text": "a", "language": tag} for tag in ("sw", *("en",) * 198)] + [3])
+    corpus = read_texts(source, ["sw"])
+    assert corpus.texts["sw"].lines == ("a",)
+    assert "1 damaged line was skipped of 200" in corpus.notes[0]
+
+
 def test_jsonl_with_aliases_is_refused_row12(tmp_path):
     source = jsonl(tmp_path / "t.jsonl", [{"text": "a", "language": "iw"}, {"text": "b", "language": "he"}])
     with pytest.raises(DataError, match=r"written in two ways.*'iw'.*'he'"):

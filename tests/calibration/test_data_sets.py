@@ -55,6 +55,16 @@ def test_parquet_with_class_labels_and_a_split_expression(local):
     assert sliced.texts["sw"].lines == ("moja",)
 
 
+def test_a_row_whose_label_is_unknown_is_damage_row17(local):
+    datasets, folder = local
+    features = datasets.Features({"text": datasets.Value("string"), "language": datasets.ClassLabel(names=["sw"])})
+    table = datasets.Dataset.from_dict({"text": ["moja"] * 200, "language": [0] * 199 + [-1]}, features=features)
+    table.to_parquet(folder / "t.parquet")
+    corpus = read_texts({"path": str(folder / "t.parquet")})
+    assert len(corpus.texts["sw"].lines) == 199
+    assert "row 200: language is NoneType" in corpus.notes[0]
+
+
 def test_a_language_that_is_no_column_holds_for_all_rows(local):
     _, folder = local
     path = write(folder / "t.jsonl", [{"text": "moja"}, {"text": "mbili"}])
@@ -70,6 +80,11 @@ def test_one_configuration_a_language(local):
     (folder / "hub" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     corpus = read_texts({"path": str(folder / "hub"), "name": {"swh": "2023.sw", "en": "2023.en"}})
     assert {tag: text.lines for tag, text in corpus.texts.items()} == {"en": ("text in en",), "sw": ("text in sw",)}
+    # What is not listed is not even loaded, and a wrong tag is told before anything is.
+    name = {"sw": "2023.sw", "fr": "no such configuration"}
+    assert read_texts({"path": str(folder / "hub"), "name": name}, ["sw"]).languages == ("sw",)
+    with pytest.raises(SpecError, match="'swahilli'"):
+        read_texts({"path": "no such data set", "name": {"swahilli": "2023.sw"}})
 
 
 def test_rows_without_text_are_damage_row17(local):
@@ -119,6 +134,9 @@ def test_nothing_is_printed(local, capsys):
         ({"split": "test"}, r"path=None, and it must name"),
         ({"path": "x", "split": 3}, r"split=3 is not a string"),
         ({"path": ["x"]}, r"path=\['x'\]"),
+        ({"path": "x", "name": ["a"]}, r"name=\['a'\] is neither"),
+        ({"path": "x", "name": {"sw": 3}}, r"name={'sw': 3} is neither"),
+        ({"path": "x", "name": {}}, r"name={} is neither"),
     ],
 )
 def test_a_wrong_mapping_is_a_spec_error_row5(spec, message):

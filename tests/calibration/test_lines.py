@@ -42,7 +42,7 @@ def test_ten_megabytes_are_cut_in_linear_time_row19(line):
     assert sum(map(len, pieces)) == len(line)
 
 
-@pytest.mark.parametrize("line", ["", " \t", "\u3000\u00a0", "\ufeff", "\u200b \u200d"])
+@pytest.mark.parametrize("line", ["", " \t", "\u3000\u00a0", "\ufeff", "\u200b \u200d", "\u200b \u200d \u200b"])
 def test_invisible_lines_are_blank_row14(line):
     assert is_blank(line)
     assert not is_blank(line + "a")

@@ -3,11 +3,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from inc_laaciq.calibration.text import Corpus, LanguageText
-from inc_laaciq.calibration.tokenization import coverage, encode, unknown_share
+from inc_laaciq.calibration.tokenization import coverage, encode, unsupported_languages
 
 
 def corpus(**texts):
     return Corpus(texts={tag: LanguageText(tag=tag, documents=((line,),)) for tag, line in texts.items()})
+
+
+def unknown_share(corpus, tokenizer):
+    return {tag: cover.unknown_share for tag, cover in coverage(corpus, tokenizer).items()}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,13 @@ def test_unknown_tokens_are_counted_row23(word_level):
 def test_bytes_of_a_fallback_are_counted_row23(byte_fallback):
     shares = unknown_share(corpus(en="abab", km="aខ"), byte_fallback)
     assert shares == {"en": 0.0, "km": 0.75}
+
+
+def test_a_language_that_the_model_does_not_support_is_said_and_kept_row23(byte_fallback, caplog):
+    (note,) = unsupported_languages(corpus(en="ab" * 50 + "cc", km="aខ"), byte_fallback)
+    assert note.startswith("km: the model does not support this language: 75% of the tokens")
+    assert "2.00 tokens per character" in note
+    assert [record.getMessage() for record in caplog.records] == [note]
 
 
 def test_a_byte_level_tokenizer_shows_in_its_fertility_row23(bpe):

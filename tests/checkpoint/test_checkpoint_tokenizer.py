@@ -8,7 +8,7 @@ import pytest
 
 from inc_laaciq.checkpoint import load_tokenizer, tokenizer_sha256
 from inc_laaciq.checkpoint.tokenizer import check_vocabulary, tokenizer_files
-from inc_laaciq.errors import ModelError
+from inc_laaciq.errors import IntegrityError, ModelError
 
 
 @pytest.fixture
@@ -99,3 +99,33 @@ def test_the_hash_tells_tokenizers_apart(folder: Path, tmp_path: Path) -> None:
         (folder / "tokenizer.json").write_text(json.dumps(changed))
         seen.add(tokenizer_sha256(load_tokenizer(folder)))
     assert len(seen) == 4
+
+
+# Row 35
+
+
+@pytest.mark.parametrize("key", ["tokenizer_file", "vocab_file", "source_spm", "vocab", "init_inputs"])
+def test_a_tokenizer_outside_of_the_folder_is_not_read(folder: Path, tmp_path: Path, key: str) -> None:
+    (tmp_path / "secret.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    path = str(tmp_path / "secret.json")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config[key] = [path] if key == "init_inputs" else path
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(IntegrityError, match=rf"tokenizer_config\.json: {key}=.* would make transformers read other"):
+        load_tokenizer(folder)
+
+
+def test_another_versions_tokenizer_is_not_read(folder: Path) -> None:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["fast_tokenizer_files"] = ["../tokenizer.4.0.0.json"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(IntegrityError, match="fast_tokenizer_files"):
+        load_tokenizer(folder)
+
+
+def test_paths_that_lead_nowhere_or_are_never_opened_are_no_fault(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text("{}")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config |= {"merges_file": "/home/someone/merges.txt", "special_tokens_map_file": str(tmp_path / "map.json")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert len(load_tokenizer(folder)) == 300

@@ -54,6 +54,8 @@ def test_everything_wrong_with_a_manifest_is_listed(folder: Path, tmp_path_facto
         str(outside): sha256(b"b"),
         "link": sha256(b"b"),
         "odd": "12",
+        "nul\0": sha256(b""),
+        "x" * 300: sha256(b""),
     }
     with pytest.raises(IntegrityError, match="not those of the manifest") as caught:
         verify_manifest(folder, manifest, required=["a.safetensors"])
@@ -66,9 +68,11 @@ def test_everything_wrong_with_a_manifest_is_listed(folder: Path, tmp_path_facto
         f"{outside} lies outside the folder",
         "link lies outside the folder",
         "no SHA-256 for odd, but '12'",
+        "nul\0 lies outside the folder",
+        f"{'x' * 300} is missing",
     ):
         assert part in message
-    assert message.count("\n  ") == 7
+    assert message.count("\n  ") == 9
 
 
 # Row 36

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inc_laaciq.checkpoint import LoadedModel, load_model
-from inc_laaciq.errors import IntegrityError, ModelError, SpecError
+from inc_laaciq.errors import IntegrityError, ModelError, ResourceError, SpecError
 
 Copy = Callable[[Path], Path]
 
@@ -471,3 +471,35 @@ def test_names_of_many_lost_weights_are_cut(bloom_folder: Path, copied: Copy) ->
     save_file({"a": torch.ones(1)}, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(IntegrityError, match=r"no value for \d\d of the model's parameters: .*, \.\.\.\.$"):
         load_model(folder)
+
+
+# Row 35
+
+
+@pytest.mark.parametrize(
+    "key", [{"transformers_weights": "../other/model.safetensors"}, {"configuration_files": ["config.4.0.0.json"]}]
+)
+def test_a_config_that_leads_to_other_files(
+    bloom_folder: Path, copied: Copy, key: dict[str, Any], no_build: None
+) -> None:
+    folder = copied(bloom_folder)
+    edit(folder / "config.json", **key)
+    with pytest.raises(IntegrityError, match=rf"config\.json: {next(iter(key))}=.* would make transformers read other"):
+        load_model(folder)
+
+
+def test_no_temporary_folder_is_needed_for_safetensors(bloom_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
+    assert load_model(bloom_folder).notes == ()
+
+
+def test_pickles_without_a_temporary_folder(pickled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
+    with pytest.raises(ResourceError, match="no temporary folder can be made; set TMPDIR"):
+        load_model(pickled, allow_pickle=True)

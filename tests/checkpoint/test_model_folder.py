@@ -24,6 +24,7 @@ def touch(folder: Path, *names: str) -> Path:
         (["config.json", "openvino_model.xml", "openvino_model.bin", "laaciq.json"], "openvino", "is an OpenVINO IR"),
         (["config.json", "best_model.pt", "qconfig.json"], "inc", "saved by Intel Neural Compressor"),
         (["adapter_config.json", "adapter_model.safetensors"], "adapter", "merge_and_unload"),
+        (["config.json", "model.safetensors", "adapter_config.json"], "adapter", "changes or replaces the model"),
         (["config.json", "model-Q4_K_M.gguf"], "gguf", "GGUF files"),
         (["config.json", "decoder_model.onnx"], "onnx", "ONNX files only"),
         (["config.json", "tf_model.h5"], "other-framework", "TensorFlow or Flax weights only"),
@@ -42,7 +43,7 @@ def test_other_kinds_are_named(tmp_path: Path, names: list[str], kind: str, mess
     "names",
     [
         ["config.json"],
-        ["config.json", "model.safetensors", "openvino_model.xml", "x.gguf", "tf_model.h5", "adapter_config.json"],
+        ["config.json", "model.safetensors", "openvino_model.xml", "x.gguf", "tf_model.h5"],
         ["config.json", "model.safetensors.index.json"],
         ["config.json", "pytorch_model.bin", "flax_model.msgpack"],
     ],

@@ -68,13 +68,21 @@ def test_a_malicious_pickle_runs_nothing(tmp_path: Path, save: Callable[[Any, Pa
 
 @pytest.mark.parametrize(
     ("version", "safe"),
-    [("2.5.1", False), ("2.5.1+cu121", False), ("1.13.1", False), ("2.6.0", True), ("2.13.0+cpu", True), ("3.0", True)],
+    [
+        ("1.13.1", False),
+        ("2.5.1+cu121", False),
+        ("2.6.0", False),
+        ("2.9.1", False),
+        ("2.10.0", True),
+        ("2.13.0+cpu", True),
+        ("3.0", True),
+    ],
 )
 def test_torch_must_be_one_whose_weights_only_is_safe(version: str, safe: bool) -> None:
     if safe:
         check_torch_version(version)
     else:
-        with pytest.raises(ModelError, match=r"CVE-2025-32434.*torch 2\.6 or later"):
+        with pytest.raises(ModelError, match=r"CVE-2025-32434, CVE-2026-24747.*torch 2\.10 or later"):
             check_torch_version(version)
 
 

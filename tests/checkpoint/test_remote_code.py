@@ -89,3 +89,9 @@ def test_a_commit_has_forty_digits() -> None:
     assert not any(
         is_commit(revision) for revision in (None, "main", "0" * 39, "0" * 41, "0" * 39 + "G", "0" * 40 + "\n")
     )
+
+
+def test_code_of_a_tokenizer_that_the_config_names_counts() -> None:
+    config = {"model_type": "llama", "auto_map": {"AutoTokenizer": ["other/repo--tok.Slow", None]}}
+    with pytest.raises(ModelError, match=r"its code lies outside the model \(other/repo--tok\.Slow\)"):
+        check(config, trust=True)

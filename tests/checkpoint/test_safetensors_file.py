@@ -298,3 +298,10 @@ def test_layouts_that_cover_the_data_are_read_and_others_are_not(
     else:
         with pytest.raises(IntegrityError, match=r"truncated|trailing"):
             read_header(scratch)
+
+
+def test_a_folder_leaves_no_file_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IntegrityError, match="cannot be read: Is a directory"):
+        read_header(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before

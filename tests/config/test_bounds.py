@@ -22,6 +22,11 @@ from inc_laaciq.errors import SpecError
         ("0.02npb", 0.02, "npb"),
         ("2e-3npb", 0.002, "npb"),
         ("0 npb", 0.0, "npb"),
+        ("0.5nps", 0.5, "nps"),
+        ("12 nps", 12.0, "nps"),
+        ("2pp", 0.02, "pp"),
+        ("0.5 pp", 0.005, "pp"),
+        ("100pp", 1.0, "pp"),
     ],
 )
 def test_bound_is_read(text: str, value: float, unit: str) -> None:
@@ -51,6 +56,12 @@ def test_bound_is_read(text: str, value: float, unit: str) -> None:
         ("-0.1npb", "is negative"),
         ("101%", "is out of range. Allowed: 0% to 100%"),
         ("1e999npb", "is out of range. Allowed: 0npb or more"),
+        ("101pp", "is out of range. Allowed: 0pp to 100pp"),
+        ("-1nps", "is negative"),
+        ("1e999nps", "is out of range. Allowed: 0nps or more"),
+        ("2p", r"is not a bound. .*'0.5nps' per aligned sentence, '2pp' for the accuracy of a task"),
+        ("2 p p", "is not a bound"),
+        ("2PP", "is not a bound"),
     ],
 )
 def test_row_10_wrong_bound_is_refused(given_bound: object, reason: str) -> None:
@@ -58,7 +69,10 @@ def test_row_10_wrong_bound_is_refused(given_bound: object, reason: str) -> None
         parse_bound(given_bound)
 
 
-@pytest.mark.parametrize(("value", "unit"), [(float("nan"), "%"), (-0.1, "npb"), (1.1, "%"), (float("inf"), "npb")])
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [(float("nan"), "%"), (-0.1, "npb"), (1.1, "%"), (float("inf"), "npb"), (1.1, "pp"), (-1.0, "nps")],
+)
 def test_row_10_wrong_bound_cannot_be_made(value: float, unit: str) -> None:
     with pytest.raises(SpecError, match="out of range"):
         Bound(value=value, unit=unit)  # type: ignore[arg-type]
@@ -67,19 +81,41 @@ def test_row_10_wrong_bound_cannot_be_made(value: float, unit: str) -> None:
 def test_unit_must_be_known() -> None:
     with pytest.raises(SpecError, match="unit='bits' of a bound is not known"):
         Bound(value=0.1, unit="bits")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="Allowed: '%', 'npb', 'nps', 'pp'"):
+        Bound(value=0.1, unit="")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["0.1", None, True])
+def test_value_must_be_a_number(value: object) -> None:
+    with pytest.raises(SpecError, match=f"value={value!r} of a bound is not a number"):
+        Bound(value=value, unit="%")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("10%", "10%"), ("2.50%", "2.5%"), ("0.10npb", "0.1npb"), ("1e-7npb", "0.0000001npb"), ("100%", "100%")],
+    [
+        ("10%", "10%"),
+        ("2.50%", "2.5%"),
+        ("0.10npb", "0.1npb"),
+        ("1e-7npb", "0.0000001npb"),
+        ("100%", "100%"),
+        ("2.0pp", "2pp"),
+        ("3nps", "3nps"),
+    ],
 )
 def test_bound_is_written_plainly(text: str, expected: str) -> None:
     assert format_bound(parse_bound(text)) == expected
     assert str(parse_bound(text)) == expected
 
 
-@given(st.sampled_from(["%", "npb"]), st.floats(0, 1))
+@given(st.sampled_from(["%", "npb", "nps", "pp"]), st.floats(0, 1))
 def test_written_bound_is_read_back(unit: str, value: float) -> None:
+    bound = Bound(value=value, unit=unit)  # type: ignore[arg-type]
+    assert parse_bound(format_bound(bound)) == bound
+
+
+@given(st.sampled_from(["npb", "nps"]), st.floats(0, allow_infinity=False))
+def test_written_bound_is_read_back_however_large(unit: str, value: float) -> None:
     bound = Bound(value=value, unit=unit)  # type: ignore[arg-type]
     assert parse_bound(format_bound(bound)) == bound
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Read, Refused
 
-from inc_laaciq.config import Bound, GateSpec, LaaciqSpec, TextSpec, parse_bound
+from inc_laaciq.config import Bound, LaaciqSpec, Policy, Rule, TextSpec, parse_bound
 from inc_laaciq.errors import SpecError
 
 
@@ -42,7 +42,7 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         "shares: {en: 0.9, sw: 0.1}",
         "languages: [en, sw, 'no']",
         "calibration: {texts: cal, tokens_per_language: 64, seed: 7}",
-        "evaluation: {texts: /abs/eval, tokens_per_language: 0}",
+        "evaluation: {texts: /abs/eval, tokens_per_language: 0, aligned: true}",
         "gate: {max_degradation: 10%, max_disparity: 0.02npb}",
         "signed: false",
         "damping: 0.1",
@@ -57,8 +57,8 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         shares={"en": 0.9, "sw": 0.1},
         languages=("en", "sw", "no"),
         calibration=TextSpec(texts=str(tmp_path / "cal"), tokens_per_language=64, seed=7),
-        evaluation=TextSpec(texts="/abs/eval", tokens_per_language=0),
-        gate=GateSpec(max_degradation=parse_bound("10%"), max_disparity=Bound(value=0.02, unit="npb")),
+        evaluation=TextSpec(texts="/abs/eval", tokens_per_language=0, aligned=True),
+        gate=Policy(default=Rule(max_degradation=parse_bound("10%")), max_disparity=Bound(value=0.02, unit="npb")),
         signed=False,
         damping=0.1,
         lm_head=True,
@@ -297,6 +297,8 @@ def test_mode_that_is_not_built_is_refused(refused: Refused) -> None:
         ),
         ("evaluation: {texts: a, tokens_per_language: -1}", "tokens_per_language=-1 is out of range."),
         ("evaluation: {texts: a, tokens_per_language: 1.5}", "tokens_per_language=1.5 is a decimal number"),
+        ("evaluation: {texts: a, aligned: 1}", "evaluation.aligned=1 is a whole number, not a boolean"),
+        ("calibration: {texts: a, aligned: true}", "only evaluation text can be said to be aligned"),
         ("calibration: {texts: a, seed: -1}", "calibration.seed=-1 is out of range. Allowed: 0..4294967295."),
         ("model: ''", "model='' is empty or holds a NUL character."),
         ("model: 7", "model=7 is a whole number, not text."),
@@ -408,6 +410,6 @@ def test_wrong_spec_cannot_be_made(settings: dict[str, object], reason: str) -> 
 
 def test_gate_and_text_cannot_be_made_wrong() -> None:
     with pytest.raises(SpecError, match="a gate without a bound judges nothing"):
-        GateSpec()
+        Policy()
     with pytest.raises(SpecError, match=r"TextSpec\.tokens_per_language=-1 is out of range"):
         TextSpec(texts="a", tokens_per_language=-1)

@@ -77,7 +77,11 @@ def _cycle() -> dict[str, object]:
         ({"la_aciq": {"model": b"x"}}, "is of type bytes"),
         ({"la_aciq": {"model": "\ud800"}}, "la_aciq.model holds a lone surrogate"),
         ({"la_aciq": {"model": "a\0b"}}, "is empty or holds a NUL character"),
-        ({"la_aciq": {"damping": 10**400}}, "is not a finite number"),
+        ({"la_aciq": {"damping": 10**100}}, "^configuration: la_aciq.damping is a number of more than 100 digits"),
+        (
+            {"la_aciq": {"gate": {"max_degradation": -(10**5000)}}},
+            "max_degradation is a number of more than 100 digits",
+        ),
         (_cycle(), "^configuration: has nested deeper than 50"),
         ({"la_aciq": {"languages": ["en"] * 20_000}}, "^configuration: has more than 10000 values"),
         (["la_aciq"], "^configuration: must be a mapping of keys to values, not list"),
@@ -117,7 +121,14 @@ la_aciq:
     assert plain["rules"] == [{"pattern": "/abs/pattern", "weight": None}]
     assert plain["la_aciq"]["calibration"]["texts"] == "../text"
     assert plain["la_aciq"]["evaluation"]["texts"] == {"path": "data", "split": "test"}
-    assert plain["la_aciq"]["gate"] == {"max_degradation": "2.5%", "max_disparity": "0.02npb"}
+    assert plain["la_aciq"]["gate"] == {
+        "max_degradation": "2.5%",
+        "max_disparity": "0.02npb",
+        "confidence": 0.95,
+        "min_sentences": 30,
+        "inconclusive": "warn",
+        "not_run": "fail",
+    }
     assert list(plain["la_aciq"]["weights"]) == ["en", "sw"]
     assert str(tmp_path) not in json.dumps(plain)
 

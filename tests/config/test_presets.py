@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inc_laaciq.config import inc, laaciq, leaves, quantization, read_config, texts
+from inc_laaciq.config import inc, laaciq, leaves, policy_file, quantization, read_config, read_policy, texts
 from inc_laaciq.config.section import Keys
 
 FOLDER = Path(__file__).parents[2] / "yaml"
@@ -45,9 +45,20 @@ def test_annotated_loads() -> None:
     assert spec.la_aciq.languages == ("en", "sw", "no", "zh-Hant")
 
 
+def test_policy_preset_names_every_key_and_loads() -> None:
+    path = FOLDER / "gate_policy.yaml"
+    policy = read_policy(path)
+    assert policy.notes == ()
+    assert [group.name for group in policy.groups] == ["right-to-left", "low-resource"]
+    assert str(policy.languages["no"].max_degradation) == "6%"
+    text = path.read_text(encoding="utf-8")
+    sections = [value for value in vars(policy_file).values() if isinstance(value, Keys)]
+    assert {key for section in sections for key in section.used if not re.search(rf"\b{key}:", text)} == set()
+
+
 def test_annotated_names_every_key() -> None:
     text = (FOLDER / "annotated.yaml").read_text(encoding="utf-8")
-    modules = (inc, laaciq, leaves, quantization, texts)
+    modules = (inc, laaciq, leaves, policy_file, quantization, texts)
     sections = [value for module in modules for value in vars(module).values() if isinstance(value, Keys)]
     assert len(sections) > 15
     used = {key for section in sections for key in section.used}

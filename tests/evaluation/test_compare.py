@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inc_laaciq.errors import IntegrityError
 from inc_laaciq.evaluation.compare import overview, ratios
 from inc_laaciq.evaluation.degradation import degradation
 from inc_laaciq.evaluation.losses import SentenceLosses
-from inc_laaciq.evaluation.results import losses_of, results_dict
 
 
 def losses(tag, loss, seed=0):
@@ -75,23 +73,3 @@ def test_overview_names_the_worst_and_is_empty_without_languages(baseline):
     assert shown["disparity"] == pytest.approx(0.04)
     assert set(overview({})) == set(shown)
     assert not any(overview({}).values())
-
-
-def test_results_round_trip_and_damage_is_named(baseline):
-    content = results_dict(baseline, meta={}, model={}, tokenizer={}, texts={}, missing={"sw": "no text was found"})
-    back = losses_of(content, "results.json")
-    assert set(back) == set(baseline)
-    for tag, losses_ in back.items():
-        assert losses_.fingerprint == baseline[tag].fingerprint
-        assert np.array_equal(losses_.loss, baseline[tag].loss)
-    with pytest.raises(IntegrityError, match=r"results\.json: schema"):
-        losses_of({**content, "schema": "other"}, "results.json")
-    del content["languages"]["fi"]["sentence_bytes"]
-    with pytest.raises(IntegrityError, match="'fi' is damaged"):
-        losses_of(content, "results.json")
-
-
-def test_a_language_with_nan_is_missing_in_the_results():
-    broken = losses("sw", [1.0, float("nan"), 2.0])
-    content = results_dict({"sw": broken}, meta={}, model={}, tokenizer={}, texts={}, missing={})
-    assert "NaN" in content["languages"]["sw"]["missing"]

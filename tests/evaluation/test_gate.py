@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from inc_laaciq.config import Bound, GateSpec, parse_bound
+from inc_laaciq.config import Bound, Policy, Rule, parse_bound
 from inc_laaciq.errors import SpecError
 from inc_laaciq.evaluation.gate import Verdict, judge
 
@@ -19,9 +19,9 @@ def figures(degradation: Any, relative: Any = None, error: Any = 0.001) -> dict[
     return {"degradation": degradation, "standard_error": error, "relative_perplexity": relative, "name": "any"}
 
 
-def gate(degradation: str | None = None, disparity: str | None = None) -> GateSpec:
-    return GateSpec(
-        max_degradation=parse_bound(degradation) if degradation else None,
+def gate(degradation: str | None = None, disparity: str | None = None) -> Policy:
+    return Policy(
+        default=Rule(max_degradation=parse_bound(degradation) if degradation else None),
         max_disparity=parse_bound(disparity) if disparity else None,
     )
 
@@ -52,7 +52,7 @@ def test_without_a_gate_nothing_is_judged() -> None:
     ],
     ids=str,
 )
-def test_each_bound_is_held_against_its_own_measure(bounds: GateSpec, verdict: str) -> None:
+def test_each_bound_is_held_against_its_own_measure(bounds: Policy, verdict: str) -> None:
     languages = TWO | {"en": figures(0.01, 0.02000001)}  # 0.09 - 0.02 is a rounding error above 0.07
     judged = judge(languages, bounds)
     assert (judged.verdict, judged.exit_code) == (verdict, 0 if verdict == "PASS" else 3)
@@ -135,7 +135,7 @@ UNUSABLE = {
 @pytest.mark.parametrize("bounds", [gate("100%"), gate(disparity="100%"), gate("100%", "9npb")], ids=str)
 @pytest.mark.parametrize("others", [{}, TWO], ids=["alone", "among others"])
 def test_a_language_without_usable_figures_never_passes(
-    broken: dict[str, Any], bounds: GateSpec, others: dict[str, Any]
+    broken: dict[str, Any], bounds: Policy, others: dict[str, Any]
 ) -> None:
     judged = judge(others | {"yo": broken}, bounds)
     assert (judged.verdict, judged.exit_code) == ("FAIL", 3)
@@ -160,19 +160,21 @@ def test_a_value_just_above_its_bound_does_not_look_equal_to_it() -> None:
 @pytest.mark.parametrize("name", ["max_degradation", "max_disparity"])
 def test_a_bound_that_is_no_number_is_kept_by_nobody(name: str, value: float) -> None:
     # Bound refuses it; the gate does not rely on that.
-    bounds: Any = SimpleNamespace(max_degradation=None, max_disparity=None)
-    setattr(bounds, name, SimpleNamespace(value=value, unit="npb"))
+    bounds: Any = SimpleNamespace(default=SimpleNamespace(max_degradation=None), max_disparity=None)
+    holder = bounds.default if name == "max_degradation" else bounds
+    setattr(holder, name, SimpleNamespace(value=value, unit="npb"))
     assert judge(TWO, bounds).verdict == "FAIL"
 
 
 def test_a_gate_without_a_bound_is_refused() -> None:
-    empty: Any = SimpleNamespace(max_degradation=None, max_disparity=None)
+    empty: Any = SimpleNamespace(default=SimpleNamespace(max_degradation=None), max_disparity=None)
     with pytest.raises(SpecError, match="the gate has no bound"):
         judge(TWO, empty)
 
 
 def test_a_bound_of_an_unknown_unit_is_refused() -> None:
-    odd: Any = SimpleNamespace(max_degradation=SimpleNamespace(value=1.0, unit="bits"), max_disparity=None)
+    odd_rule = SimpleNamespace(max_degradation=SimpleNamespace(value=1.0, unit="bits"))
+    odd: Any = SimpleNamespace(default=odd_rule, max_disparity=None)
     with pytest.raises(SpecError, match="max_degradation: unit 'bits' is not known"):
         judge(TWO, odd)
 
@@ -183,9 +185,11 @@ results = st.dictionaries(st.sampled_from(["ar", "en", "fi", "sw", "zh-Hant"]), 
 some_bounds = st.builds(
     lambda value, unit: Bound(value=value, unit=unit), st.floats(0, 0.5), st.sampled_from(["%", "npb"])
 )
-degradation_gates = st.builds(lambda bound: GateSpec(max_degradation=bound), some_bounds)
+degradation_gates = st.builds(lambda bound: Policy(default=Rule(max_degradation=bound)), some_bounds)
 gates = st.builds(
-    lambda first, second: GateSpec(max_degradation=first, max_disparity=second), st.none() | some_bounds, some_bounds
+    lambda first, second: Policy(default=Rule(max_degradation=first), max_disparity=second),
+    st.none() | some_bounds,
+    some_bounds,
 )
 worsening = st.floats(0, 1)
 
@@ -197,7 +201,7 @@ def worsened(languages: dict[str, Any], tag: str, by: float) -> dict[str, Any]:
 
 @given(results, degradation_gates, worsening, st.data())
 def test_worsening_any_language_never_turns_a_failed_degradation_into_a_pass(
-    languages: dict[str, Any], bounds: GateSpec, by: float, data: st.DataObject
+    languages: dict[str, Any], bounds: Policy, by: float, data: st.DataObject
 ) -> None:
     tag = data.draw(st.sampled_from(sorted(languages)))
     assume(judge(languages, bounds).verdict == "FAIL")
@@ -206,7 +210,7 @@ def test_worsening_any_language_never_turns_a_failed_degradation_into_a_pass(
 
 @given(results, gates, worsening)
 def test_worsening_the_worst_language_never_turns_fail_into_pass(
-    languages: dict[str, Any], bounds: GateSpec, by: float
+    languages: dict[str, Any], bounds: Policy, by: float
 ) -> None:
     # One order for both measures: the same language is worst in either.
     languages = {tag: figures(entry["degradation"]) for tag, entry in languages.items()}
@@ -217,7 +221,7 @@ def test_worsening_the_worst_language_never_turns_fail_into_pass(
 
 @given(results, degradation_gates | gates, st.data())
 def test_losing_a_language_never_turns_fail_into_pass(
-    languages: dict[str, Any], bounds: GateSpec, data: st.DataObject
+    languages: dict[str, Any], bounds: Policy, data: st.DataObject
 ) -> None:
     tag = data.draw(st.sampled_from(sorted(languages)))
     assert judge(languages | {tag: {"missing": "lost"}}, bounds).verdict != "PASS"
@@ -226,7 +230,7 @@ def test_losing_a_language_never_turns_fail_into_pass(
 
 @given(results, degradation_gates | gates, st.sampled_from([math.nan, math.inf, -math.inf]), st.data())
 def test_a_number_that_is_not_finite_never_passes(
-    languages: dict[str, Any], bounds: GateSpec, value: float, data: st.DataObject
+    languages: dict[str, Any], bounds: Policy, value: float, data: st.DataObject
 ) -> None:
     tag = data.draw(st.sampled_from(sorted(languages)))
     name = data.draw(st.sampled_from(["degradation", "standard_error"]))
@@ -234,12 +238,12 @@ def test_a_number_that_is_not_finite_never_passes(
 
 
 @given(results, degradation_gates | gates)
-def test_the_verdict_is_that_of_a_plain_loop(languages: dict[str, Any], bounds: GateSpec) -> None:
+def test_the_verdict_is_that_of_a_plain_loop(languages: dict[str, Any], bounds: Policy) -> None:
     keys = {"%": "relative_perplexity", "npb": "degradation"}
     kept = True
-    if bounds.max_degradation is not None:
+    if bounds.default.max_degradation is not None:
         for entry in languages.values():
-            kept = kept and entry[keys[bounds.max_degradation.unit]] <= bounds.max_degradation.value
+            kept = kept and entry[keys[bounds.default.max_degradation.unit]] <= bounds.default.max_degradation.value
     if bounds.max_disparity is not None:
         values = [entry[keys[bounds.max_disparity.unit]] for entry in languages.values()]
         kept = kept and max(values) - min(values) <= bounds.max_disparity.value
@@ -247,7 +251,7 @@ def test_the_verdict_is_that_of_a_plain_loop(languages: dict[str, Any], bounds: 
 
 
 @given(results, degradation_gates | gates)
-def test_the_order_of_languages_does_not_matter(languages: dict[str, Any], bounds: GateSpec) -> None:
+def test_the_order_of_languages_does_not_matter(languages: dict[str, Any], bounds: Policy) -> None:
     backwards = dict(reversed(languages.items()))
     assert judge(backwards, bounds, {"yo": "a", "xh": "b"}) == judge(languages, bounds, {"xh": "b", "yo": "a"})
 
@@ -260,7 +264,7 @@ def test_the_order_of_unusable_languages_does_not_matter() -> None:
 
 
 @given(results, st.none() | degradation_gates | gates)
-def test_a_verdict_has_reasons_and_nothing_is_modified(languages: dict[str, Any], bounds: GateSpec | None) -> None:
+def test_a_verdict_has_reasons_and_nothing_is_modified(languages: dict[str, Any], bounds: Policy | None) -> None:
     before = {tag: dict(entry) for tag, entry in languages.items()}
     assert judge(languages, bounds).reasons
     assert languages == before

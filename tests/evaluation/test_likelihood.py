@@ -1,4 +1,6 @@
+import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,6 +286,192 @@ def test_windows_fit_the_model_by_default(llama, bpe):
 
     sentence_losses(Watched(), bpe, Corpus(texts={"en": LanguageText(tag="en", documents=((line,),))}))
     assert max(widths) == 64
+
+
+def perturbed(model, amount=0.05):
+    """A copy whose weights are a little off, as after quantization."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += amount * torch.randn(parameter.shape, generator=generator)
+    return other
+
+
+@torch.no_grad()
+def slow_comparison(model, reference, ids):
+    """Flips and divergence of a sentence one token at a time, in float64."""
+    flips, divergence = 0, 0.0
+    for end in range(1, len(ids)):
+        ours, theirs = (
+            one(input_ids=torch.tensor([ids[:end]])).logits[0, -1].double().log_softmax(-1)
+            for one in (model, reference)
+        )
+        flips += int(ours.argmax() != theirs.argmax())
+        divergence += float((theirs.exp() * (theirs - ours)).sum())
+    return flips, divergence
+
+
+def test_flips_and_divergence_are_those_of_a_slow_loop(model, bpe, corpus):
+    other = perturbed(model)
+    found = sentence_losses(other, bpe, corpus, tokens_per_language=0, reference=model)
+    for tag, losses in found.items():
+        expected = [
+            slow_comparison(other, model, [bpe.eos_token_id, *bpe(line)["input_ids"]]) for line in lines_of(corpus, tag)
+        ]
+        assert list(losses.flips) == [flips for flips, _ in expected]
+        np.testing.assert_allclose(losses.kl, [kl for _, kl in expected], rtol=1e-4, atol=1e-5)
+        assert 0 < losses.flip_rate < 1
+        assert losses.mean_kl == pytest.approx(sum(kl for _, kl in expected) / losses.tokens.sum(), rel=1e-4)
+
+
+def test_small_divergences_are_not_lost_in_rounding(llama, bpe, corpus):
+    """Float32 rounds log-probabilities of logits near 20 by 1e-6, as much as there is of divergence here."""
+
+    def shifted(model):
+        return lambda *, input_ids, attention_mask=None: SimpleNamespace(logits=model(input_ids=input_ids).logits + 20)
+
+    ours, theirs = shifted(perturbed(llama, 3e-5)), shifted(llama)
+    found = sentence_losses(ours, bpe, corpus, tokens_per_language=0, reference=theirs)["en"]
+    expected = [
+        slow_comparison(ours, theirs, [bpe.eos_token_id, *bpe(line)["input_ids"]])[1] for line in lines_of(corpus, "en")
+    ]
+    assert 1e-7 < sum(expected) / found.tokens.sum() < 1e-5
+    np.testing.assert_allclose(found.kl / found.tokens, expected / found.tokens, atol=1e-7)
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["itself", "a copy"])
+def test_a_model_beside_itself_neither_flips_nor_diverges(model, bpe, corpus, copied):
+    reference = copy.deepcopy(model) if copied else model
+    for losses in sentence_losses(
+        model, bpe, corpus, tokens_per_language=0, batch_tokens=37, reference=reference
+    ).values():
+        assert not losses.flips.any()
+        np.testing.assert_allclose(losses.kl, 0.0, atol=1e-6, rtol=0)
+
+
+def test_losses_are_the_same_bytes_with_and_without_a_reference(model, bpe, corpus):
+    for size in (37, 1024):
+        alone = sentence_losses(model, bpe, corpus, tokens_per_language=0, batch_tokens=size)
+        beside = sentence_losses(
+            model, bpe, corpus, tokens_per_language=0, batch_tokens=size, reference=perturbed(model)
+        )
+        for tag in corpus.texts:
+            assert alone[tag].loss.tobytes() == beside[tag].loss.tobytes()
+            assert alone[tag].fingerprint == beside[tag].fingerprint
+            assert alone[tag].flips is None
+            assert alone[tag].kl is None
+
+
+def test_comparison_does_not_depend_on_the_batch_size_row60(model, bpe, corpus):
+    other = perturbed(model)
+    runs = [
+        sentence_losses(other, bpe, corpus, tokens_per_language=0, batch_tokens=size, reference=model)
+        for size in (1, 37, 4096)
+    ]
+    for tag in corpus.texts:
+        for run in runs[1:]:
+            np.testing.assert_allclose(run[tag].kl, runs[0][tag].kl, atol=1e-4, rtol=0)
+            np.testing.assert_array_equal(run[tag].flips, runs[0][tag].flips)
+
+
+def test_long_sentences_are_compared_in_windows(llama, bpe):
+    line = " ".join(LINES["en"] * 6)
+    text = Corpus(texts={"en": LanguageText(tag="en", documents=((line,),))})
+    other = perturbed(llama)
+    losses = sentence_losses(other, bpe, text, max_length=10, reference=llama)["en"]
+    ids = [bpe.eos_token_id, *bpe(line)["input_ids"]]
+    pieces = [slow_comparison(other, llama, ids[start : start + 11]) for start in range(0, len(ids) - 1, 10)]
+    assert losses.flips[0] == sum(flips for flips, _ in pieces)
+    assert losses.kl[0] == pytest.approx(sum(kl for _, kl in pieces), abs=1e-4)
+
+
+def test_a_reference_that_runs_out_of_memory_halves_the_batch_too_row60(bloom, bpe, corpus, caplog):
+    other = perturbed(bloom)
+    small = OutOfMemory(bloom, 60, MemoryError())
+    found = sentence_losses(other, bpe, corpus, tokens_per_language=0, reference=small)
+    expected = sentence_losses(other, bpe, corpus, tokens_per_language=0, reference=bloom)
+    for tag in expected:
+        np.testing.assert_allclose(found[tag].loss, expected[tag].loss, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(found[tag].kl, expected[tag].kl, atol=1e-4, rtol=0)
+    assert "out of memory: going on with" in caplog.text
+
+
+def with_nan_in(model, tokens):
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.get_input_embeddings().weight[sorted(tokens)] = math.nan
+    return broken
+
+
+def only_swahili(bpe):
+    """Tokens of Swahili lines that no other language has."""
+    return set(bpe(" paka")["input_ids"]) - {
+        i for tag in ("en", "ru") for line in LINES[tag] for i in bpe(line)["input_ids"]
+    }
+
+
+def test_nan_of_the_reference_leaves_the_losses_row44(llama, bpe, corpus, caplog):
+    reference = with_nan_in(llama, only_swahili(bpe))
+    found = sentence_losses(llama, bpe, corpus, reference=reference)
+    assert all(losses.is_valid for losses in found.values())
+    assert found["sw"].flips is found["sw"].kl is None
+    assert not found["en"].flips.any()
+    assert "sw: the reference gives NaN on this language" in caplog.text
+
+
+def test_nan_of_the_model_leaves_the_others_compared_row44(llama, bpe, corpus):
+    found = sentence_losses(with_nan_in(llama, only_swahili(bpe)), bpe, corpus, reference=llama)
+    assert {tag: losses.is_valid for tag, losses in found.items()} == {"en": True, "ru": True, "sw": False}
+    assert found["en"].mean_kl == 0
+    assert math.isnan(found["sw"].mean_kl)
+
+
+def test_what_a_model_rules_out_diverges_without_bound(bloom, bpe, corpus):
+    def certain(**inputs):
+        logits = bloom(**inputs).logits.clone()
+        logits[..., bpe.bos_token_id] = -math.inf  # which no text holds
+        return logits
+
+    found = sentence_losses(certain, bpe, corpus, reference=bloom)["en"]
+    assert found.is_valid
+    assert found.mean_kl == math.inf
+    assert math.isfinite(sentence_losses(bloom, bpe, corpus, reference=certain)["en"].mean_kl)
+
+
+def test_a_reference_of_another_kind_is_refused(llama, bpe, corpus):
+    other = seeded(BloomForCausalLM, BloomConfig(vocab_size=len(bpe) + 1, hidden_size=32, n_layer=1, n_head=4))
+    with pytest.raises(
+        ModelError, match=rf"reference model has {len(bpe) + 1} logits a token and the model {len(bpe)}"
+    ):
+        sentence_losses(llama, bpe, corpus, reference=other)
+    config = copy.deepcopy(llama.config)
+    config.max_position_embeddings = 32
+    with pytest.raises(ModelError, match="takes 32 tokens at once, and the model is scored on 64"):
+        sentence_losses(llama, bpe, corpus, reference=seeded(LlamaForCausalLM, config))
+    sentence_losses(llama, bpe, corpus, max_length=32, reference=seeded(LlamaForCausalLM, config))
+
+
+def test_the_mode_of_the_reference_is_restored(bpe, corpus):
+    config = BloomConfig(vocab_size=len(bpe), hidden_size=32, n_layer=2, n_head=4, hidden_dropout=0.5)
+    model = seeded(BloomForCausalLM, config)
+    reference = copy.deepcopy(model).train()
+    assert not sentence_losses(model, bpe, corpus, reference=reference)["en"].flips.any()
+    assert all(module.training for module in reference.modules())
+
+
+def test_logits_are_compared_a_few_at_a_time(bloom, bpe, corpus, monkeypatch):
+    other = perturbed(bloom)
+    expected = sentence_losses(other, bpe, corpus, reference=bloom)
+    monkeypatch.setattr("inc_laaciq.evaluation.likelihood._CHUNK", 5 * len(bpe))
+    rows = []
+    real = torch.Tensor.logsumexp
+    monkeypatch.setattr(torch.Tensor, "logsumexp", lambda self, *a, **k: rows.append(len(self)) or real(self, *a, **k))
+    found = sentence_losses(other, bpe, corpus, reference=bloom)
+    assert max(rows) == 5
+    for tag in expected:
+        np.testing.assert_allclose(found[tag].kl, expected[tag].kl, atol=1e-6)
+        np.testing.assert_allclose(found[tag].loss, expected[tag].loss, atol=1e-6)
 
 
 def test_an_empty_corpus_gives_nothing(bloom, bpe):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inc_laaciq.errors import NumericError, ResourceError
-from inc_laaciq.output import write_bytes_atomic, write_json_atomic, write_text_atomic
+from inc_laaciq.output import check_file, write_bytes_atomic, write_json_atomic, write_text_atomic
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -191,3 +191,20 @@ def test_json_comes_back(tmp_path_factory: pytest.TempPathFactory, obj: Any) -> 
     assert raw.endswith(b"\n")
     write_json_atomic(path, json.loads(raw))
     assert path.read_bytes() == raw
+
+
+# Row 53
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("old")
+    check_file(tmp_path / "old.json")
+    check_file(tmp_path / "new.json")
+    check_file("/dev/null")
+    assert os.listdir(tmp_path) == ["old.json"]
+    with pytest.raises(ResourceError, match="is a folder, where a file is to be written"):
+        check_file(tmp_path)
+    with pytest.raises(ResourceError, match=r"none/a: cannot be written: No such file"):
+        check_file(tmp_path / "none" / "a")
+    with pytest.raises(ResourceError, match=r"cannot be written"):
+        check_file("/proc/a")

@@ -459,3 +459,11 @@ def test_two_outputs_side_by_side(tmp_path: Path) -> None:
         fill(b.folder)
     assert read(tmp_path / "a") == read(tmp_path / "b") == NEW
     assert isinstance(a, OutputFolder)
+
+
+def test_an_output_that_is_named_like_the_failed_one_of_another(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "a.failed") as first:
+        fill(first.folder)
+        with atomic_folder(tmp_path / "a") as second:
+            fill(second.folder)
+    assert read(tmp_path / "a") == read(tmp_path / "a.failed") == NEW

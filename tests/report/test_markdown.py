@@ -3,6 +3,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import pytest
+from gate_documents import gate_document, hostile_gate
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -72,12 +73,13 @@ def test_the_figures_are_in_the_tables() -> None:
 @given(hostile_texts())
 def test_no_text_of_others_adds_or_changes_markup(text: str) -> None:
     assume(visible(text))
-    markdown = to_markdown(hostile_run(text))
-    assert hidden_characters(markdown) == set()
-    harmless = Rendered(to_markdown(hostile_run("harmless")))
-    found = Rendered(markdown)
-    assert [tag for tag in found.tags if tag != "code"] == [tag for tag in harmless.tags if tag != "code"]
-    assert [len(row) for row in found.rows] == [len(row) for row in harmless.rows]
+    for make in (hostile_run, hostile_gate):
+        markdown = to_markdown(make(text))
+        assert hidden_characters(markdown) == set()
+        harmless = Rendered(to_markdown(make("harmless")))
+        found = Rendered(markdown)
+        assert [tag for tag in found.tags if tag != "code"] == [tag for tag in harmless.tags if tag != "code"]
+        assert [len(row) for row in found.rows] == [len(row) for row in harmless.rows]
 
 
 @given(hostile_texts() | st.text())
@@ -113,6 +115,37 @@ def test_a_run_without_languages_has_no_table_of_them() -> None:
     assert "degradation" not in markdown
 
 
+def test_a_gate_shows_verdicts_checks_waivers_groups_and_trials() -> None:
+    shown = Rendered(to_markdown(gate_document()))
+    assert shown.rows[:4] == [
+        ["language", "verdict", "float loss", "degradation, mnat/B", "95% interval", "perplexity", "limit",
+         "detectable, mnat/B"],
+        ["Turkish (tr)", "FAIL", "870.0", "+21.3 ± 1.3", "[+18.8, +23.8]", "+9.31%", "5%", "3.2"],
+        ["Persian (fa)", "FAIL", "870.0", "+18.7 ± 1.3", "[+16.2, +21.2]", "+8.13%", "5%", "3.2"],
+        ["Swahili (sw)", "PASS (waived)", "870.0", "+15.1 ± 1.3", "[+12.6, +17.6]", "+6.52%", "10%", "3.2"],
+    ]  # fmt: skip
+    for row in (
+        ["Yoruba (yo)", "NOT-RUN", "not evaluated: no text was found", "", "", "", "", ""],
+        ["disparity", "", "", "+21.7", "[+17.4, +25.9]", "", "", ""],
+        [
+            "max_disparity",
+            "all languages",
+            "FAIL",
+            "+21.7 mnat/B",
+            "[+18.1, +25.2] mnat/B",
+            "10.0 mnat/B",
+            "",
+            "default",
+        ],
+        ["tr", "expired", "10%", "mt-team", "the next release has more calibration text", "LANG-tr", "2020-01-31"],
+        ["script Arab", "3", "2 PASS, 1 FAIL", "+10.1", "fa +18.7"],
+        ["2", "mode balanced, 4 bits", "FAIL", "tr +21.3", "21.7", "2.3 MB", "FAIL tr"],
+        ["policy", "ci/policy.yaml"],
+    ):
+        assert row in shown.rows, row
+    assert "Signature: `inc-laaciq 0.1.0" in to_markdown(gate_document()).replace("<code>", "`")
+
+
 def test_another_schema_is_refused() -> None:
     with pytest.raises(IntegrityError, match="schema"):
         to_markdown({"schema": "other"})
@@ -120,4 +153,5 @@ def test_another_schema_is_refused() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_same_content_gives_the_same_bytes(text: str) -> None:
-    assert to_markdown(shuffled(hostile_run(text))) == to_markdown(hostile_run(text))
+    for document in (hostile_run(text), hostile_gate(text)):
+        assert to_markdown(shuffled(document)) == to_markdown(document)

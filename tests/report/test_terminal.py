@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from gate_documents import LANGUAGES, gate_document, hostile_gate
 from hypothesis import given
 from report_runs import hidden_characters, hostile_run, hostile_texts, sample_run
 from rich.cells import cell_len
@@ -102,8 +103,9 @@ def test_there_is_no_colour_unless_on_a_terminal() -> None:
 @given(hostile_texts())
 def test_no_text_of_others_reaches_the_terminal_as_a_command(text: str) -> None:
     for encoding in ("utf-8", "ascii"):
-        shown = printed(hostile_run(text), encoding=encoding, force_terminal=True, no_color=True, color_system=None)
-        assert hidden_characters(shown) == set()
+        for run in (hostile_run(text), hostile_gate(text)):
+            shown = printed(run, encoding=encoding, force_terminal=True, no_color=True, color_system=None)
+            assert hidden_characters(shown) == set()
 
 
 def test_brackets_are_not_markup() -> None:
@@ -119,6 +121,47 @@ def test_a_long_reason_is_not_broken_where_it_is_searched_for() -> None:
 def test_a_run_without_languages_is_printed_too() -> None:
     shown = printed({"schema": "inc-laaciq/run/1", "verdict": "NOT-RUN", "reasons": ["NOT-RUN: no gate"]})
     assert shown.splitlines() == ["unnamed model", "", "verdict: NOT-RUN", "  NOT-RUN: no gate"]
+
+
+def test_a_gate_prints_a_line_for_each_language_that_begins_with_its_verdict() -> None:
+    lines = printed(gate_document()).splitlines()
+    assert all(cell_len(line) <= 80 for line in lines[: lines.index("note: fi: 3 damaged lines were skipped.")])
+    table = [cells(line) for line in lines]
+    for row in (
+        ["FAIL", "tr", "Turkish", "+21.3 [+18.8, +23.8]", "+9.31%", "5%"],
+        ["PASS", "sw", "Swahili (waived)", "+15.1 [+12.6, +17.6]", "+6.52%", "10%"],
+        ["INCONCLUSIVE", "he", "Hebrew", "+11.2 [+8.7, +13.7]", "+4.79%", "5%"],
+        ["NOT-RUN", "yo", "Yoruba", "not evaluated"],
+        ["disparity", "+21.7 [+17.4, +25.9]"],
+    ):
+        assert row in table, row
+    for line in (
+        "verdict: FAIL",
+        "FAIL tr: the waiver LANG-tr expired on 2020-01-31",
+        "trial 2: FAIL, mode balanced, 4 bits, worst tr +21.3",
+    ):
+        assert line in lines
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert len(failed) == 2 + 4
+    assert any("waiver of sw, 10%" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [20, 40, 56, 72, 80, 200])
+def test_a_gate_keeps_every_verdict_and_number_at_any_width(width: int) -> None:
+    shown = printed(gate_document(), width=width)
+    words = shown.replace(",", " ").split()
+    for tag, _, _, _, value, verdict in LANGUAGES:
+        assert any(line.startswith(f"{verdict} ") and f" {tag} " in line for line in shown.splitlines())
+        assert value is None or f"{1000 * value:+.1f}" in words
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize("text", ["::error::x", "  ::stop-commands::t", "##[add-mask]x", "a ::b::" * 30, "a::b" * 40])
+def test_no_text_of_others_is_a_command_to_a_ci_server(text: str) -> None:
+    for run in (hostile_gate(text), hostile_run(text)):
+        for line in printed(run).splitlines():
+            assert not line.strip().startswith("::")
+            assert "##[" not in line
 
 
 def test_another_schema_is_refused() -> None:

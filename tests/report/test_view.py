@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from gate_documents import gate_document
 from report_runs import language, sample_run, shuffled
 
 from inc_laaciq.errors import IntegrityError
@@ -101,6 +102,13 @@ def test_provenance_holds_what_is_needed_to_repeat_the_run() -> None:
     assert "max_degradation: 10%" in view(sample_run()).configuration
 
 
+@pytest.mark.parametrize(
+    ("confidence", "shown"), [(0.95, "95%"), (0.9, "90%"), (0.999, "99.9%"), (None, "95%"), (2, "95%"), ("x", "95%")]
+)
+def test_the_interval_is_that_of_the_policy(confidence: object, shown: str) -> None:
+    assert view(gate_document(policy={"confidence": confidence})).level == shown
+
+
 def test_a_run_without_anything_but_a_schema_is_shown_as_empty() -> None:
     shown = view({"schema": SCHEMA})
     assert (shown.title, shown.verdict, shown.languages, shown.summary, shown.size) == (
@@ -127,7 +135,7 @@ def test_an_unknown_verdict_is_not_shown_as_a_known_one(verdict: object) -> None
 
 @pytest.mark.parametrize("schema", [None, "inc-laaciq/run/2", "inc-laaciq/results/1", 1], ids=repr)
 def test_another_schema_is_refused(schema: object) -> None:
-    with pytest.raises(IntegrityError, match="only 'inc-laaciq/run/1' can be reported"):
+    with pytest.raises(IntegrityError, match="only 'inc-laaciq/run/1' and 'inc-laaciq/gate/1' can be reported"):
         view(sample_run(schema=schema))
 
 

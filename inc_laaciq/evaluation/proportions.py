@@ -1,0 +1,93 @@
+"""Answers that are right or wrong, before and after: bounds on the change in accuracy, and McNemar's test."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import optimize, stats
+
+from inc_laaciq.evaluation.statistics import Bounds
+
+
+def score(harmed: int, helped: int, n: int, margin: float) -> float:
+    """Tango's score statistic for a change in accuracy against a margin.
+
+    Parameters
+    ----------
+    harmed, helped : int
+        Items that were right before and are wrong after, and the other way round.
+    n : int
+        Items in all.
+    margin : float
+        Hypothetical share of harmed minus share of helped; -1 < margin < 1.
+
+    Returns
+    -------
+    float
+        Approximately standard normal if the true change is `margin`; with margin 0 its square is McNemar's statistic.
+
+    Notes
+    -----
+    The share of helped items is estimated under the hypothesis.  Source: Tango 1998, Statistics in Medicine 17,
+    891-908, equations 8 and 12.
+    """
+    linear = -harmed - helped + (2 * n - harmed + helped) * margin
+    constant = -helped * margin * (1 - margin)
+    root = math.sqrt(max(linear * linear - 8 * n * constant, 0.0))
+    share = (root - linear) / (4 * n)
+    variance = n * (2 * share + margin * (1 - margin))
+    deviation = harmed - helped - n * margin
+    if variance <= 0:
+        return 0.0 if deviation == 0 else math.copysign(math.inf, deviation)
+    return deviation / math.sqrt(variance)
+
+
+def accuracy_bounds(harmed: int, helped: int, n: int, confidence: float) -> Bounds:
+    """One-sided bounds of the loss in accuracy, as a share of the items.
+
+    Parameters
+    ----------
+    harmed, helped, n : int
+        As for `score`.
+    confidence : float
+        Of each bound.
+    """
+    z = float(stats.norm.ppf(confidence))
+    value = (harmed - helped) / n
+    edge = 1 - 1e-9
+
+    def solve(target: float, low: float, high: float) -> float:
+        def beyond(margin: float) -> float:
+            return max(min(score(harmed, helped, n, margin), 1e6), -1e6) - target
+
+        if beyond(low) <= 0:
+            return low
+        if beyond(high) >= 0:
+            return high
+        return float(optimize.brentq(beyond, low, high, xtol=1e-10))
+
+    return Bounds(
+        value=value,
+        lower=min(value, solve(z, -edge, value)),
+        upper=max(value, solve(-z, value, edge)),
+    )
+
+
+def accuracy_p_above(harmed: int, helped: int, n: int, margin: float) -> float:
+    """P-value of the hypothesis that the accuracy fell by no more than `margin`."""
+    return float(stats.norm.sf(score(harmed, helped, n, margin)))
+
+
+def mcnemar(harmed: int, helped: int) -> float:
+    """Exact one-sided p-value of the hypothesis that at most as many answers were harmed as helped.
+
+    Source: McNemar 1947, Psychometrika 12, as an exact binomial test.
+
+    Examples
+    --------
+    >>> round(mcnemar(8, 1), 4)
+    0.0195
+    """
+    if harmed + helped == 0:
+        return 1.0
+    return float(stats.binomtest(harmed, harmed + helped, 0.5, alternative="greater").pvalue)

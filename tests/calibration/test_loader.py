@@ -1,0 +1,42 @@
+"""Shares of the loader, and rows that fit the model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.prepare import calibration_batches, row_length
+from inc_laaciq.calibration.text import Corpus, LanguageText
+from inc_laaciq.config import LaaciqSpec, TextSpec
+from inc_laaciq.errors import DataError, SpecError
+
+
+def test_shares_are_those_of_the_text_and_not_of_the_quota(bpe):
+    texts = {tag: LanguageText(tag=tag, documents=(("the cat " * n,),)) for tag, n in (("en", 300), ("sw", 100))}
+    corpus = Corpus(texts=texts, missing=("fi",))
+    settings = LaaciqSpec(calibration=TextSpec(texts="unused", tokens_per_language=10))
+    loader = calibration_batches(settings, bpe, corpus=corpus)
+    assert loader.n_tokens == {"en": 10, "sw": 10}
+    assert loader.shares == {"en": 0.75, "sw": 0.25}
+
+
+def test_shares_are_counted_in_tokens_where_the_text_is_not_known():
+    loader = LanguageLoader({"swh": [torch.zeros(1, 30)], "en": [torch.zeros(1, 40), torch.zeros(2, 25)]})
+    assert loader.shares == {"sw": 0.25, "en": 0.75}
+
+
+def test_no_batch_and_one_language_twice_are_refused():
+    with pytest.raises(DataError, match="no tokens for any language"):
+        LanguageLoader({"sw": []})
+    with pytest.raises(SpecError, match="twice"):
+        LanguageLoader({"sw": [torch.zeros(1, 1)], "swh": [torch.zeros(1, 1)]})
+
+
+@pytest.mark.parametrize(("positions", "expected"), [(64, 64), (4096, 256), (None, 256)])
+def test_rows_are_no_longer_than_the_model_allows(positions, expected):
+    text_config = SimpleNamespace(max_position_embeddings=positions)
+    model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text_config))
+    assert row_length(model) == expected

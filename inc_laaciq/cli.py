@@ -1,6 +1,7 @@
 """The command `inc-laaciq`: the only place that prints or exits.
 
-Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 130 interrupted, 143 terminated.
+Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
+5 baseline and candidate do not match, 130 interrupted, 143 terminated.
 Nothing heavy is imported before a command runs, so that --help is quick.
 """
 
@@ -20,9 +21,9 @@ from typing import Any, NoReturn
 
 import click
 
+from inc_laaciq.cli_gate import gate, report
 from inc_laaciq.errors import LaaciqError
 
-EXIT_GATE_FAILED = 3
 _EXIT_INTERRUPTED = 130
 _EXIT_TERMINATED = 143
 
@@ -37,15 +38,18 @@ class _Terminated(BaseException):
 @click.option("-v", "--verbose", is_flag=True, help="Show log messages of this package and of Neural Compressor.")
 @click.pass_context
 def cli(context: click.Context, debug: bool, verbose: bool) -> None:
-    r"""Quantize multilingual language models so that every language keeps its quality.
+    """Quantize multilingual language models so that every language keeps its quality.
 
     \b
     inc-laaciq quantize yaml/w4g64_sym.yaml --output OUT   quantize through Intel Neural Compressor
     inc-laaciq plan yaml/w4g64_sym.yaml                    what that would do, take and leave in float
     inc-laaciq evaluate OUT -o results.json                loss of every language
+    inc-laaciq gate OUT --max-degradation 5%               verdict by language, for CI
+    inc-laaciq report OUT --html report.html               what was found, in other formats
 
-    Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 130 interrupted, 143 terminated.
-    """
+    Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
+    5 baseline and candidate do not match, 130 interrupted, 143 terminated.
+    """  # noqa: D301 - click's mark of text to leave as it is
     context.obj = {"debug": debug, "verbose": verbose or debug}
     _listen(verbose or debug, logging.DEBUG if debug else logging.INFO)
 
@@ -71,6 +75,7 @@ _pickle = click.option(
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output folder that is there; the swap is atomic.")
 @click.option("--keep-failed", is_flag=True, help="If the gate fails, keep the model as OUTPUT.failed.")
+@click.option("--strict", is_flag=True, help="If the gate is not certain, fail too, with exit code 4.")
 @click.option(
     "--compare",
     type=click.Choice(["rtn"]),
@@ -89,10 +94,11 @@ def quantize(
     output: Path | None,
     overwrite: bool,
     keep_failed: bool,
+    strict: bool,
     compare: tuple[str, ...],
     **loading: Any,
 ) -> None:
-    r"""Quantize a model as CONFIG says, evaluate every language, and write a folder.
+    """Quantize a model as CONFIG says, evaluate every language, and write a folder.
 
     CONFIG is a yaml file with Intel Neural Compressor's keys and a `la_aciq:` section; see yaml/ for presets and
     yaml/annotated.yaml for every key.
@@ -100,7 +106,7 @@ def quantize(
     \b
     The folder holds the model in Neural Compressor's own saved form, the packed weights, codes and scales as solved,
     laaciq.json (everything that was measured), results.json and baseline.json (what a gate reads), and reports.
-    """
+    """  # noqa: D301 - click's mark of text to leave as it is
     from inc_laaciq.config import read_config
     from inc_laaciq.output import atomic_folder, check_space
 
@@ -111,6 +117,7 @@ def quantize(
     with atomic_folder(target, overwrite=overwrite, inputs=inputs) as folder:
         with _stages(flags) as progress:
             from inc_laaciq.artifacts import REPORTS, write_artifacts
+            from inc_laaciq.evaluation.gate import exit_code
             from inc_laaciq.job import prepare
             from inc_laaciq.pipeline import run_quantization
 
@@ -119,13 +126,12 @@ def quantize(
             outcome = run_quantization(job, comparisons=compare, progress=progress)
             write_artifacts(job, outcome, folder)
         # Fails closed: a gate that could judge nothing has not passed either.
-        failed = run.la_aciq.gate is not None and outcome.report["verdict"] != "PASS"
-        if failed:
+        code = exit_code(outcome.report["verdict"], run.la_aciq.gate, strict=strict)
+        if code:
             folder.reject(keep_model=keep_failed, reports=REPORTS)
     _console_report(outcome.report)
     click.echo(f"Written to {folder.result}")
-    if failed:
-        sys.exit(EXIT_GATE_FAILED)
+    sys.exit(code)
 
 
 @cli.command()
@@ -218,6 +224,10 @@ def evaluate(
 
     print_results(results, _console())
     click.echo(f"Written to {output}")
+
+
+cli.add_command(gate)
+cli.add_command(report)
 
 
 def _listen(verbose: bool, level: int) -> None:

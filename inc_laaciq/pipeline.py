@@ -8,11 +8,12 @@ from typing import Any
 
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.prepare import calibration_batches, row_length
+from inc_laaciq.criterion import LanguageCriterion, Likelihood
 from inc_laaciq.errors import ResourceError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.job import Job
-from inc_laaciq.run_report import Measured, run_report, run_results
+from inc_laaciq.run_report import Losses, Measured, run_report, run_results, without_text
 
 COMPARISONS = ("rtn",)
 
@@ -76,13 +77,18 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
             progress=progress,
             memory=plan.statistics_budget,
         )
+    criterion = _criterion(job, progress)
     with inc_fit.quiet():
-        quantized = inc_fit.fit(job.source.model, job.run, loader)
+        quantized = inc_fit.fit(job.source.model, job.run, loader, criterion)
     solution = quantized.la_aciq
-    baseline = candidate = None
-    others: dict[str, dict[str, SentenceLosses]] = {}
+    baseline: Losses | None = None
+    candidate: Losses | None = None
+    others: dict[str, Losses] = {}
     if job.evaluation is not None and settings.evaluation is not None:
-        baseline = _losses(job, job.source.model, "float", progress)
+        if criterion is not None and criterion.baseline is not None:
+            baseline = criterion.baseline.losses
+        else:
+            baseline = _losses(job, job.source.model, "float", progress)
         candidate = _losses(job, quantized.model, "la_aciq", progress, reference=job.source.model)
         for method in comparisons:
             with inc_fit.quiet():
@@ -90,11 +96,22 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
             others[f"INC {method.upper()}"] = _losses(job, other, method, progress)
     measured = Measured(baseline=baseline, candidate=candidate, others=others)
     return Outcome(
-        report=run_report(job, solution, measured, loader),
+        report=run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ()),
         baseline=run_results(job, baseline, kind="float"),
         results=run_results(job, candidate, kind="inc"),
         quantized=quantized,
     )
+
+
+def _criterion(job: Job, progress: Progress | None) -> LanguageCriterion | None:
+    """The gate, in Neural Compressor's own loop; None if there is nothing to judge by or on."""
+    settings = job.run.la_aciq
+    if settings.gate is None or settings.evaluation is None or job.evaluation is None:
+        return None
+    evaluate = Likelihood(
+        job.source.tokenizer, job.evaluation, settings.evaluation, missing=without_text(job), progress=progress
+    )
+    return LanguageCriterion(evaluate, settings.gate)
 
 
 def _losses(

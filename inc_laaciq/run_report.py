@@ -82,13 +82,14 @@ def run_report(
         "layers": [_layer_entry(layer, solution) for layer in solution.layers],
         "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
         "trials": list(trials),
+        "heat": _heat(solution, compared),
         "notes": list(dict.fromkeys([*job.notes, *judged["notes"]])),
     }
 
 
 def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any]:
     """The gate document of a run; without evaluation text its verdict is NOT-RUN."""
-    missing = _without_text(job)
+    missing = without_text(job)
     missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
     return judge(
         _evaluation(job, measured.candidate, "inc", missing),
@@ -111,7 +112,7 @@ def _evaluation(job: Job, losses: Losses | None, kind: str, missing: Mapping[str
     )
 
 
-def _without_text(job: Job) -> dict[str, str]:
+def without_text(job: Job) -> dict[str, str]:
     """Languages that are listed or calibrated on, and have no text to be calibrated or judged on: they never pass."""
     found: dict[str, str] = {}
     if job.calibration is not None:
@@ -138,6 +139,16 @@ def _entry(d: Degradation) -> dict[str, Any]:
     counts = {label: values.pop(f"n_{label}") for label in ("sentences", "bytes", "tokens")}
     figures = {label: finite(value) for label, value in values.items()}
     return {"name": name(tag), "script": script(tag), **figures, **counts}
+
+
+def _heat(solution: Solution, languages: Sequence[str]) -> dict[str, Any] | None:
+    """Relative output error of every solved layer for every language; None without statistics."""
+    layers = [name for name, weight in solution.weights.items() if weight.errors]
+    tags = [tag for tag in languages if any(tag in solution.weights[name].errors for name in layers)]
+    if not layers or not tags:
+        return None
+    values = [[finite(solution.weights[name].errors.get(tag)) for tag in tags] for name in layers]
+    return {"layers": layers, "languages": tags, "values": values}
 
 
 def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,19 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
-from inc_laaciq.calibration.prepare import calibration_batches, row_length
+from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
 from inc_laaciq.checkpoint.tokenizer import load_tokenizer
-from inc_laaciq.config import OpRule, RunSpec, WeightSpec, run_spec
+from inc_laaciq.config import LaaciqSpec, OpRule, RunSpec, WeightSpec, run_spec
+from inc_laaciq.criterion import LanguageCriterion, Likelihood
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.quant.solver import QuantizedWeight
+from inc_laaciq.search import Trial, search
+from inc_laaciq.sensitivity import layer_harm
 
 logger = logging.getLogger(__name__)
+
+_BITS = ("weight", "bits")
 
 # Neural Compressor's own codes for its global `quant_options.quant_type`, which it sets but never resets.
 _WEIGHT_ONLY, _STATIC = 3, 1
@@ -55,23 +60,24 @@ def gptq_entry(weight: QuantizedWeight) -> dict[str, list[list[float]]]:
 class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
     """Weight-only adaptor that writes a given solution into the model instead of rounding by itself."""
 
-    solution: Solution
+    solutions: Mapping[int, Solution]
 
     def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, calib_func: Any = None) -> Any:
         """Copy of the model with the solution's weights; the float model stays as it is."""
+        solution = self.solutions[tune_cfg[STRATEGY]["trial"]]
         for (name, _), config in tune_cfg["op"].items():
             if config["weight"]["dtype"] != "fp32":
                 # No algorithm of Neural Compressor has this name, so its own code leaves the weights alone.
                 config["weight"]["algorithm"] = STRATEGY.upper()
-                if name not in self.solution.weights:
+                if name not in solution.weights:
                     raise BackendError(f"Neural Compressor asks for layer {name!r} to be quantized; it was not solved")
         quantized = super().quantize(tune_cfg, copy.deepcopy(model), dataloader, calib_func)
         with torch.no_grad():
-            for name, weight in self.solution.weights.items():
+            for name, weight in solution.weights.items():
                 target = quantized.model.get_submodule(name).weight
                 target.copy_(weight.dequantize())
-        quantized.gptq_config = {name: gptq_entry(weight) for name, weight in self.solution.weights.items()}
-        quantized.la_aciq = self.solution
+        quantized.gptq_config = {name: gptq_entry(weight) for name, weight in solution.weights.items()}
+        quantized.la_aciq = solution
         return quantized
 
 
@@ -89,8 +95,22 @@ class LaAciqSearch:
     tune_result_record: Any
     tuning_space: Any
 
-    def _begin(self, run: RunSpec, *, mode_is_given: bool, timeout: int, criterion: str) -> None:
+    def _begin(
+        self,
+        run: RunSpec,
+        *,
+        mode_is_given: bool,
+        timeout: int,
+        criterion: str,
+        languages: LanguageCriterion | None = None,
+        keep_best: bool = False,
+    ) -> None:
         self._failure: BaseException | None = None
+        self._languages = languages
+        self._keep_best = keep_best
+        self._solutions: dict[int, Solution] = {}
+        self._configs: dict[int, dict[Any, Any]] = {}
+        self._found: Any = None
         self._run = run
         self._settings = run.la_aciq
         self._mode_is_given = mode_is_given
@@ -109,7 +129,10 @@ class LaAciqSearch:
         )
 
     def next_tune_cfg(self) -> Any:
-        """The one configuration that is tried: Neural Compressor's own, with the solution for it at hand."""
+        """Configurations to try: Neural Compressor's own, with the solution for it at hand.
+
+        Without a criterion by language there is one; with it the search goes on until the gate passes.
+        """
         _, _, ops = self.initial_tuning_cfg()  # type: ignore[attr-defined]
         batches, progress = self._batches()
         settings = self._settings
@@ -117,54 +140,96 @@ class LaAciqSearch:
             logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
             settings = replace(settings, mode="fast")
         loader = self.calib_dataloader if batches else None
-        if loader is not None and settings.reconcile == "natural" and settings.shares is None:
-            settings = replace(settings, shares=loader.shares)
-        activation = None
         weight, rules = WeightSpec(), _rules(ops, self.model.model)
         if self._is_static:
             # torch's INT8 kernels take positive scales only, and read a range for every input.
-            settings, activation = replace(settings, signed=False), self._run.activation
-            if not batches:
-                raise SpecError(
-                    "static INT8 needs calibration text: give la_aciq.calibration.texts or calib_dataloader"
-                )
-            if self.q_func is not None:
-                raise SpecError(
-                    "calib_func is not possible with strategy 'la_aciq' and static INT8: Neural Compressor would take "
-                    "its own ranges in place of the solved ones. Give calib_dataloader instead"
-                )
+            settings = replace(settings, signed=False)
+            self._check_static(batches)
             # Neural Compressor's pattern `q_proj` does not match the lone layer that it calls `q_proj.module`.
             weight, rules = _STATIC_WEIGHT, [*self._run.rules, *(rule for rule in rules if rule.weight is None)]
         model = self.model.model
         layers = find_layers(model, weight, rules, lm_head=settings.lm_head)
         _check_agreement(layers, ops, self._run.rules)
-        solution = quantize_layers(
-            model,
-            layers,
-            batches,
-            settings,
-            activation=activation,
-            memory=loader.memory if loader is not None else 4 << 30,
-            progress=progress,
-        )
-        self._carry(solution)
-        config: dict[Any, Any] = {
-            key: op if plain_name(op.op_name) in solution.weights else type(op)(*key, "fp32", self.tuning_space)
-            for key, op in ops.items()
-        }
+
+        def solved(chosen: Sequence[Layer], how: LaaciqSpec) -> Solution:
+            if loader is not None and how.reconcile == "natural" and how.shares is None:
+                how = replace(how, shares=loader.shares)
+            return quantize_layers(
+                model,
+                chosen,
+                batches,
+                how,
+                activation=self._run.activation if self._is_static else None,
+                memory=loader.memory if loader is not None else 4 << 30,
+                progress=progress,
+            )
+
+        def measured(solution: Solution, languages: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
+            text = {tag: rows for tag, rows in (batches or {}).items() if tag in languages}
+            return layer_harm(model, solution.weights, text or batches or {}, progress=progress)
+
+        if self._languages is None:
+            trials: Iterable[Trial] = [Trial(number=0, description="", solution=solved(layers, settings))]
+        else:
+            trials = search(
+                layers,
+                settings,
+                solved,
+                self._languages,
+                measured if batches else None,
+                bits_can_rise=not self._is_static,
+            )
         # All batches: the number that Neural Compressor has would end its own calibration after the first languages.
-        config["calib_sampling_size"] = len(loader) * loader.batch_size if loader is not None else 1
-        config[STRATEGY] = {"mode": settings.mode, "reconcile": settings.reconcile}
-        yield config
+        samples = len(loader) * loader.batch_size if loader is not None else 1
+        for trial in trials:
+            config = self._config(ops, trial)
+            config["calib_sampling_size"] = samples
+            self._remember(trial, config)
+            yield config
+
+    def _check_static(self, batches: Any) -> None:
+        if not batches:
+            raise SpecError("static INT8 needs calibration text: give la_aciq.calibration.texts or calib_dataloader")
+        if self.q_func is not None:
+            raise SpecError(
+                "calib_func is not possible with strategy 'la_aciq' and static INT8: Neural Compressor would take "
+                "its own ranges in place of the solved ones. Give calib_dataloader instead"
+            )
+
+    def _config(self, ops: Mapping[Any, Any], trial: Trial) -> dict[Any, Any]:
+        """Neural Compressor's tuning configuration for a trial."""
+        weights = trial.solution.weights
+        config: dict[Any, Any] = {}
+        for key, op in ops.items():
+            name = plain_name(op.op_name)
+            if name not in weights:
+                config[key] = type(op)(*key, "fp32", self.tuning_space)
+            elif not self._is_static and op.kwargs.get(_BITS) != weights[name].grid.bits:
+                config[key] = copy.copy(op)
+                config[key].kwargs = {**op.kwargs, _BITS: weights[name].grid.bits}
+            else:
+                config[key] = op
+        config[STRATEGY] = {"trial": trial.number, "description": trial.description}
+        return config
+
+    def _remember(self, trial: Trial, config: dict[Any, Any]) -> None:
+        """Keep what is needed to quantize this trial, and the best one so far, once more."""
+        kept = {trial.number}
+        if self._languages is not None:
+            self._languages.labels[trial.number] = trial.description
+            if self._languages.documents:
+                kept.add(self._languages.best())
+        self._solutions[trial.number], self._configs[trial.number] = trial.solution, config
+        for known in (self._solutions, self._configs):
+            for number in [number for number in known if number not in kept]:
+                del known[number]
+        self.adaptor.solutions = self._solutions
+        if self._is_static:
+            self.adaptor.gives_ranges = self._run.activation.algorithm == STRATEGY
 
     @property
     def _is_static(self) -> bool:
         return isinstance(self.adaptor, LaAciqStaticAdaptor)
-
-    def _carry(self, solution: Solution) -> None:
-        self.adaptor.solution = solution
-        if self._is_static:
-            self.adaptor.ranges = solution.ranges if self._run.activation.algorithm == STRATEGY else {}
 
     def _batches(self) -> tuple[Mapping[str, Any] | None, Callable[[str, int, int], None] | None]:
         loader = self.calib_dataloader
@@ -210,10 +275,31 @@ class LaAciqSearch:
         if self._failure is not None:
             raise self._failure
         if best is None:
-            raise EvaluationError(self._why_nothing_passed())
+            best = self._nearest()
+        if self._languages is not None:
+            best.la_aciq_trials = self._languages.trials()
         return best
 
+    def _nearest(self) -> Any:
+        """The trial that the gate is not sure about and lets through, or on request the one that fails by least."""
+        if self._found is None:
+            criterion = self._languages
+            if criterion is None or not criterion.documents:
+                raise EvaluationError(self._why_nothing_passed())
+            trial = criterion.best()
+            if not self._keep_best and not criterion.is_tolerable(trial):
+                raise EvaluationError(self._why_nothing_passed())
+            config = self._tune_cfg_converter(self._configs[trial])  # type: ignore[attr-defined]
+            self._found = self.adaptor.quantize(config, self.model, self.calib_dataloader, self.q_func)
+        return self._found
+
     def _why_nothing_passed(self) -> str:
+        if self._languages is not None and self._languages.documents:
+            tried = "; ".join(
+                f"trial {trial['number']} ({trial['description']}): {trial['reasons'][0]}"
+                for trial in self._languages.trials()
+            )
+            return f"no trial passed the gate. {tried}. Widen the bounds, or allow more trials or languages' text"
         trials = "; ".join(
             f"trial {number}: {result[0]}" for number, result in enumerate(self.tune_result_record, start=1)
         )
@@ -231,12 +317,23 @@ class LaAciqTuneStrategy(LaAciqSearch, TuneStrategy):  # type: ignore[misc]
     def __init__(self, model: Any, conf: Any, **kwargs: Any) -> None:
         criterion, accuracy = conf.quantization.tuning_criterion, conf.quantization.accuracy_criterion
         given = criterion.strategy_kwargs or {}
+        run = _run_of(given)
+        languages = _criterion_of(run, model._model, kwargs.get("eval_func"))
+        if languages is not None:
+            kwargs["eval_func"] = languages
         self._begin(
-            _run_of(given),
+            run,
             mode_is_given=not {"mode", "run"}.isdisjoint(given),
             timeout=criterion.timeout,
             criterion=f"{accuracy.criterion} loss of at most {accuracy.tolerable_loss}",
+            languages=languages,
+            keep_best=bool(given.get("keep_best")),
         )
+        if languages is not None and not accuracy.higher_is_better:
+            raise SpecError(
+                "accuracy_criterion.higher_is_better=False turns the gate's score round. Leave it out: the bounds of "
+                "la_aciq.gate decide"
+            )
         if conf.quantization.quant_level == 0:
             raise SpecError(
                 "quant_level=0 makes Neural Compressor run its 'conservative' strategy instead of 'la_aciq'. "
@@ -258,6 +355,24 @@ def _run_of(kwargs: Mapping[str, Any]) -> RunSpec:
     """Configuration behind `strategy_kwargs`: a `RunSpec` from `load_config`, or the keys of a `la_aciq:` section."""
     given = kwargs.get("run")
     return given if isinstance(given, RunSpec) else run_spec({"strategy": STRATEGY, "la_aciq": dict(kwargs)})
+
+
+def _criterion_of(run: RunSpec, model: torch.nn.Module, eval_func: Any) -> LanguageCriterion | None:
+    """Judge by language, if the configuration has a gate and there is something to judge."""
+    if isinstance(eval_func, LanguageCriterion):
+        return eval_func
+    settings = run.la_aciq
+    if settings.gate is None:
+        return None
+    if eval_func is not None:
+        return LanguageCriterion(eval_func, settings.gate)
+    if settings.evaluation is None:
+        logger.warning("la_aciq.gate has neither eval_func nor la_aciq.evaluation.texts: nothing is judged")
+        return None
+    corpus = read_corpus(settings.evaluation, settings)
+    return LanguageCriterion(
+        Likelihood(load_tokenizer(_folder_of(run, model)), corpus, settings.evaluation), settings.gate
+    )
 
 
 def loader_of(run: RunSpec, model: torch.nn.Module) -> LanguageLoader:

@@ -16,13 +16,17 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.config import RunSpec, WeightSpec
+from inc_laaciq.criterion import LanguageCriterion
 from inc_laaciq.errors import BackendError
 
 _APPROACH = {"post_training_weight_only": "weight_only", "post_training_static_quant": "static"}
 
 
-def post_training_config(run: RunSpec) -> Any:
-    """The configuration as Neural Compressor's `quantization.fit` takes it: a `PostTrainingQuantConfig`."""
+def post_training_config(run: RunSpec, *, keep_best: bool = False) -> Any:
+    """The configuration as Neural Compressor's `quantization.fit` takes it: a `PostTrainingQuantConfig`.
+
+    With `keep_best`, a search in which no trial passes the gate gives the best one instead of an error.
+    """
     from neural_compressor.config import AccuracyCriterion, PostTrainingQuantConfig, TuningCriterion
 
     weight_only = run.approach == "post_training_weight_only"
@@ -36,7 +40,7 @@ def post_training_config(run: RunSpec) -> Any:
         accuracy_criterion=AccuracyCriterion(),
         tuning_criterion=TuningCriterion(
             strategy=STRATEGY,
-            strategy_kwargs={"run": run},
+            strategy_kwargs={"run": run, "keep_best": keep_best},
             timeout=run.tuning.timeout,
             max_trials=run.tuning.max_trials,
         ),
@@ -58,8 +62,18 @@ def _op(weight: WeightSpec | None) -> dict[str, dict[str, list[Any]]]:
     }
 
 
-def fit(model: nn.Module, run: RunSpec, loader: LanguageLoader | None) -> Any:
+def fit(
+    model: nn.Module, run: RunSpec, loader: LanguageLoader | None, criterion: LanguageCriterion | None = None
+) -> Any:
     """Quantize with `la_aciq`; the float model is not changed.
+
+    Parameters
+    ----------
+    model : nn.Module
+    run : RunSpec
+    loader : LanguageLoader or None
+    criterion : LanguageCriterion, optional
+        Goes on until it is met; if it never is, the best trial is returned, and the criterion says so.
 
     Returns
     -------
@@ -68,7 +82,8 @@ def fit(model: nn.Module, run: RunSpec, loader: LanguageLoader | None) -> Any:
     from neural_compressor import quantization
 
     with private_workspace():
-        return quantization.fit(model, post_training_config(run), calib_dataloader=loader)
+        conf = post_training_config(run, keep_best=True)
+        return quantization.fit(model, conf, calib_dataloader=loader, eval_func=criterion)
 
 
 def fit_rtn(model: nn.Module, layers: Sequence[Layer]) -> nn.Module:

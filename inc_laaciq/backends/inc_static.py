@@ -16,9 +16,9 @@ from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor
 from torch import nn
 from torch.ao.quantization import ObserverBase
 
+from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.errors import BackendError
 from inc_laaciq.layerwise import Solution
-from inc_laaciq.quant.activation import Range
 from inc_laaciq.quant.solver import QuantizedWeight
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,12 @@ class _Factory:
 class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
     """Static INT8 adaptor that carries a given solution and given activation ranges."""
 
-    solution: Solution
-    ranges: Mapping[str, Range]
+    solutions: Mapping[int, Solution]
+    gives_ranges: bool
 
     def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, q_func: Any = None) -> Any:
         """Quantized copy of the model; the float model stays as it is."""
+        self.solution = self.solutions[tune_cfg[STRATEGY]["trial"]]
         for (name, _), config in tune_cfg["op"].items():
             if plain_name(name) in self.solution.weights:
                 config["activation"]["algorithm"] = "minmax"  # its observer takes a range; `kl` keeps a histogram
@@ -90,7 +91,7 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
                 continue
             found.add(name)
             _give_scales(linear, self.solution.weights[name])
-            limits = self.ranges.get(name)
+            limits = self.solution.ranges.get(name) if self.gives_ranges else None
             if limits is not None:
                 observer.min_val.fill_(limits.minimum)
                 observer.max_val.fill_(limits.maximum)

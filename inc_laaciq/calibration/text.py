@@ -93,14 +93,15 @@ class LanguageText:
             Index into `documents`, and the line.
         """
         order = sorted(range(len(self.documents)), key=lambda number: self._draw(seed, number))
-        lines = {
-            index: sorted(range(len(self.documents[index])), key=lambda line, of=index: self._draw(seed, of, line))
-            for index in order
-        }
+        lines = {index: self._shuffled(seed, index) for index in order}
         for place in range(max(map(len, self.documents), default=0)):
             for index in order:
                 if place < len(lines[index]):
                     yield index, self.documents[index][lines[index][place]]
+
+    def _shuffled(self, seed: int, index: int) -> list[int]:
+        """Places of a document's lines, in an order that depends on the seed."""
+        return sorted(range(len(self.documents[index])), key=lambda line: self._draw(seed, index, line))
 
     def _draw(self, seed: int, *numbers: int) -> bytes:
         # A hash, not a random generator: the same on every version of Python and numpy.

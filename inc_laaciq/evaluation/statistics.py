@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from inc_laaciq.evaluation.resampling import Resampled
 
@@ -77,7 +77,7 @@ def p_above(sample: Resampled, margin: float) -> float:
     t = (sample.value - margin) / sample.standard_error
     studentized = sample.studentized
     beyond = max(int((studentized >= t).sum()), int((studentized <= -t).sum()))
-    return max((1 + beyond) / (1 + len(studentized)), float(stats.t.sf(t, sample.freedom)))
+    return max((1 + beyond) / (1 + len(studentized)), float(special.stdtr(sample.freedom, -t)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -220,7 +220,7 @@ def detectable(sample: Resampled, confidence: float, languages: int = 1) -> floa
     share = POWER ** (1 / languages)
     reach = _times(_quantile(sample, confidence), sample.standard_error)
     noise = float(np.quantile(sample.values - sample.value, share, method="higher"))
-    return reach + max(noise, float(stats.norm.ppf(share)) * sample.standard_error)
+    return reach + max(noise, float(special.ndtri(share)) * sample.standard_error)
 
 
 def _quantile(sample: Resampled, confidence: float) -> float:
@@ -235,7 +235,7 @@ def _upper_quantile(studentized: NDArray[np.float64], confidence: float) -> floa
 
 
 def _student(freedom: float, confidence: float) -> float:
-    return float(stats.t.ppf(confidence, freedom)) if freedom > 0 else math.inf
+    return float(special.stdtrit(freedom, confidence)) if freedom > 0 else math.inf
 
 
 def _times(quantile: float, standard_error: float) -> float:

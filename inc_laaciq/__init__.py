@@ -16,6 +16,7 @@ from inc_laaciq.errors import (
     EvaluationError,
     IntegrityError,
     LaaciqError,
+    MismatchError,
     ModelError,
     NumericError,
     ResourceError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
     from inc_laaciq.calibration.layers import linearize
     from inc_laaciq.calibration.loader import LanguageLoader
+    from inc_laaciq.criterion import LanguageCriterion
     from inc_laaciq.quant.language_clip import language_aware_clip
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "EvaluationError",
     "IntegrityError",
     "LaaciqError",
+    "LanguageCriterion",
     "LanguageLoader",
+    "MismatchError",
     "ModelError",
     "NumericError",
     "ResourceError",
@@ -46,6 +50,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "LanguageCriterion": "inc_laaciq.criterion",
     "LanguageLoader": "inc_laaciq.calibration.loader",
     "linearize": "inc_laaciq.calibration.layers",
     "language_aware_clip": "inc_laaciq.quant.language_clip",

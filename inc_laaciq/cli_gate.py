@@ -83,6 +83,10 @@ def gate(
     inc-laaciq gate --self-test
     """  # noqa: D301 - click's mark of text to leave as it is
     today = _day(day)
+    paths = _given(outputs)
+    modes = {"--explain": explain, "--validate": validate is not None, "--self-test": self_test}
+    if chosen := [option for option, is_given in modes.items() if is_given]:
+        _refuse_judging(chosen, [candidate, baseline, previous, *paths.values()])
     if validate is not None:
         _validate(validate)
     elif self_test:
@@ -90,10 +94,16 @@ def gate(
     elif explain:
         _explain(_policy(policy, max_degradation, max_disparity), today)
     elif candidate is None:
-        raise SpecError("no CANDIDATE: give a results file or an output folder, or one of --explain, --validate")
+        raise SpecError(
+            "no CANDIDATE: give a results file or an output folder, or one of --explain, --validate, --self-test"
+        )
     else:
         rules = _policy(policy, max_degradation, max_disparity)
-        _judge(candidate, baseline, rules, previous, today, strict=strict, seed=seed, outputs=outputs)
+        if previous is not None and rules.max_regression is None:
+            raise SpecError("--previous is held against max_regression, which only a --policy has, and this has none")
+        inputs = [candidate, candidate / "results.json", baseline, previous, policy]
+        _check_outputs(paths, [path for path in inputs if path is not None])
+        _judge(candidate, baseline, rules, previous, today, strict=strict, seed=seed, paths=paths)
 
 
 @click.command()
@@ -115,6 +125,7 @@ def report(results: Path, **outputs: Path | None) -> None:
     file = results / "laaciq.json" if results.is_dir() else results
     document = _read_json(file)
     paths = _given(outputs)
+    _check_outputs(paths, [file])
     if str(document.get("schema", "")).startswith("inc-laaciq/results/"):
         if paths:
             raise SpecError(f"{file}: results of one model have no verdict to report; compare two with `gate`")
@@ -134,18 +145,14 @@ def _judge(
     *,
     strict: bool,
     seed: int,
-    outputs: dict[str, Path | None],
+    paths: dict[str, Path],
 ) -> None:
     from inc_laaciq.evaluation.gate import exit_code, judge
     from inc_laaciq.evaluation.read import read_evaluation
-    from inc_laaciq.output import check_file
-    from inc_laaciq.provenance import meta
+    from inc_laaciq.provenance import meta_without_model
     from inc_laaciq.report.render import write_reports
     from inc_laaciq.report.terminal import print_run
 
-    paths = _given(outputs)
-    for path in paths.values():
-        check_file(path)
     document = judge(
         read_evaluation(candidate, policy.tasks),
         read_evaluation(_baseline(candidate, baseline), policy.tasks),
@@ -154,7 +161,7 @@ def _judge(
         today=today,
         seed=seed,
     )
-    document["meta"] = meta()
+    document["meta"] = meta_without_model()
     write_reports(document, paths)
     print_run(document, _console())
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -164,6 +171,28 @@ def _judge(
             click.echo(line)
     _say_written(paths)
     sys.exit(exit_code(document["verdict"], policy, strict=strict))
+
+
+def _refuse_judging(modes: list[str], given: list[Path | None]) -> None:
+    """Refuse to leave a candidate unjudged in silence: a CI job would take that for a pass."""
+    if len(modes) > 1:
+        raise SpecError(f"{' and '.join(modes)} are different things; give one")
+    if unused := [str(path) for path in given if path is not None]:
+        raise SpecError(f"{modes[0]} judges nothing, so it takes no {', '.join(unused)}")
+
+
+def _check_outputs(paths: dict[str, Path], inputs: list[Path]) -> None:
+    """Refuse, before any work, a report that cannot be written, or that would replace an input or another report."""
+    from inc_laaciq.output import check_file
+
+    taken = {path.resolve(): f"the input {path}" for path in inputs}
+    for kind, path in paths.items():
+        check_file(path)
+        place = path.resolve()
+        if place in taken:
+            raise SpecError(f"--{kind.replace('_', '-')} {path} would overwrite {taken[place]}; choose another name")
+        if not path.exists() or path.is_file():  # a terminal or a pipe can take several
+            taken[place] = f"--{kind.replace('_', '-')}"
 
 
 def _baseline(candidate: Path, given: Path | None) -> Path:
@@ -202,10 +231,12 @@ def _policy(file: Path | None, max_degradation: str | None, max_disparity: str |
 def _day(text: str | None) -> datetime.date | None:
     if text is None:
         return None
+    from inc_laaciq.config.policy_checks import parse_day
+
     try:
-        return datetime.date.fromisoformat(text)
-    except ValueError:
-        raise SpecError(f"--date={text!r} is not a day. Write it as 2027-01-31") from None
+        return parse_day(text)
+    except SpecError as error:
+        raise SpecError(f"--date={text!r} {error}") from None
 
 
 def _validate(file: Path) -> None:

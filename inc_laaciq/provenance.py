@@ -11,13 +11,17 @@ _PACKAGES = ("inc-laaciq", "neural-compressor", "torch", "transformers", "numpy"
 
 
 def meta() -> dict[str, Any]:
-    """Time, versions and thread count, for a result file."""
+    """Time, versions and torch's thread count, for what a model was run for."""
     import torch
 
+    return {**meta_without_model(), "threads": torch.get_num_threads()}
+
+
+def meta_without_model() -> dict[str, Any]:
+    """Time and versions, for what was found from stored results: torch has no part in it and is not imported."""
     return {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **versions()},
-        "threads": torch.get_num_threads(),
     }
 
 

@@ -22,7 +22,7 @@ Harm = Mapping[str, Mapping[str, float]]
 Solver = Callable[[Sequence[Layer], LaaciqSpec], Solution]
 
 _LADDER = (2, 3, 4, 8)
-_RECOVERED = 0.75  # of a layer's harm, by one more bit: the squared error falls to a quarter
+_FLOAT_BITS = 16  # what a layer in float is counted as
 _GROWTH = 1.5
 
 
@@ -135,27 +135,34 @@ def _order(
     document: Mapping[str, Any],
     measure: Callable[[Solution, Sequence[str]], Harm] | None,
 ) -> list[tuple[str, float]]:
-    """Layers with the harm that a step takes away, the one with most harm for each added bit first."""
+    """Layers with the harm that a step takes away, nats per token; most harm for each added bit of memory first."""
     languages = failing_languages(document)
     if measure is None or not languages:
         return [(name, 0.0) for name in steps]
     harm = measure(best, languages)
-    gain = {name: max(harm[name].values(), default=0.0) if name in harm else 0.0 for name in steps}
 
-    def worth(name: str) -> float:
-        weight, step = raised[name].weight, steps[name].weight
-        before = weight.bits if weight is not None else 16
-        after = step.bits if step is not None else 16
-        return gain[name] / (max(1, after - before) * raised[name].n_weights)
+    def added(name: str) -> int:
+        before, after = (_bits(each[name]) for each in (raised, steps))
+        return after - before
 
-    return [(name, gain[name]) for name in sorted(steps, key=lambda name: (-worth(name), name))]
+    def gain(name: str) -> float:
+        """Harm that the step takes away: the squared error falls to a quarter with each bit, and to 0 in float."""
+        left = 0.0 if steps[name].weight is None else 4.0 ** -added(name)
+        return (1 - left) * max(harm.get(name, {}).values(), default=0.0)
+
+    ordered = sorted(steps, key=lambda name: (-gain(name) / (added(name) * raised[name].n_weights), name))
+    return [(name, gain(name)) for name in ordered]
+
+
+def _bits(layer: Layer) -> int:
+    return _FLOAT_BITS if layer.weight is None else layer.weight.bits
 
 
 def _counts(order: Sequence[tuple[str, float]], needed: float) -> Iterator[int]:
     """How many layers to raise: as many as should suffice, then half as many again, and in the end all."""
     count, gained = 0, 0.0
     while count < len(order) and (count == 0 or gained < needed):
-        gained += _RECOVERED * max(0.0, order[count][1])
+        gained += max(0.0, order[count][1])
         count += 1
     if all(gain <= 0 for _, gain in order):
         count = len(order)  # nothing is known of single layers

@@ -37,28 +37,6 @@ def run(*arguments, cwd=None, env=None):
     )
 
 
-@pytest.fixture
-def main(monkeypatch, capsys):
-    """The command in this process: exit code, stdout and stderr. A new process costs seconds of imports."""
-
-    def call(*arguments, cwd=None):
-        monkeypatch.setattr(sys, "argv", ["inc-laaciq", *map(str, arguments)])
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        before = signal.getsignal(signal.SIGTERM), sys.excepthook
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        signal.signal(signal.SIGTERM, before[0])
-        sys.excepthook = before[1]
-        logging.getLogger("inc_laaciq").handlers.clear()
-        out = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, stopped.value.code, out.out, out.err)
-
-    return call
-
-
 def settings(**la_aciq):
     return {
         "model": {"name": "small_bloom", "framework": "pytorch"},

@@ -14,7 +14,15 @@ from inc_laaciq.config.bounds import Bound, format_bound
 from inc_laaciq.config.policy import Severity, Waiver
 from inc_laaciq.evaluation import proportions
 from inc_laaciq.evaluation.comparison import Change
-from inc_laaciq.evaluation.statistics import MIN_EFFECTIVE, Bounds, detectable, language_bounds, p_above
+from inc_laaciq.evaluation.statistics import (
+    MIN_EFFECTIVE,
+    Bounds,
+    as_relative,
+    detectable,
+    language_bounds,
+    p_above,
+    relative_bounds,
+)
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT-RUN"]
 
@@ -91,7 +99,7 @@ class Check:
             "value": _finite(self.bounds.value if self.bounds else None),
             "lower": _finite(self.bounds.lower if self.bounds else None),
             "upper": _finite(self.bounds.upper if self.bounds else None),
-            "p_value": self.p_value,
+            "p_value": _finite(self.p_value),
             "detectable": _finite(self.detectable),
             "verdict": self.verdict,
             "severity": self.severity,
@@ -153,7 +161,7 @@ def check_language(
         )
     bounds, p_value, least = found
     if change.n < min_sentences:
-        enough = f"rests on {change.n} sentences, and at least {min_sentences} are needed"
+        enough = f"rests on {change.n} {_items(change)}, and at least {min_sentences} are needed"
     elif change.counts is None and change.n_effective < MIN_EFFECTIVE:
         enough = (
             f"rests on text that is worth {change.n_effective:.1f} documents of equal size, and at least "
@@ -248,10 +256,17 @@ def _estimate(change: Change, margin: float, confidence: float) -> tuple[Bounds,
     if change.counts is not None:
         harmed, helped = change.counts
         bounds = proportions.accuracy_bounds(harmed, helped, change.n, confidence)
-        least = None if change.sample is None else detectable(change.sample, confidence)
+        least = bounds.upper - bounds.value + proportions.noise(harmed, helped, change.n)
         return bounds, proportions.accuracy_p_above(harmed, helped, change.n, margin), least
-    if change.sample is None or not math.isfinite(change.sample.standard_error):
+    known = change.logarithm or change.sample
+    if change.sample is None or known is None or not math.isfinite(known.standard_error):
         return None
+    if change.logarithm is not None:
+        return (
+            relative_bounds(change.logarithm, confidence),
+            p_above(change.logarithm, math.log1p(margin)),
+            as_relative(detectable(change.logarithm, confidence)),
+        )
     return (
         language_bounds(change.sample, confidence),
         p_above(change.sample, margin),
@@ -262,11 +277,16 @@ def _estimate(change: Change, margin: float, confidence: float) -> tuple[Bounds,
 def _more(change: Change, bounds: Bounds, limit: Bound) -> str:
     """How much text would decide, if the value stays what it is."""
     distance = abs(limit.value - bounds.value)
-    if distance <= 0:
+    if distance <= 0 or not math.isfinite(bounds.upper):
         return ""
     factor = ((bounds.upper - bounds.value) / distance) ** 2
-    needed = math.ceil(change.n * factor / 10) * 10
-    return f"; about {needed} sentences like these would decide" if needed < 1e7 else ""
+    needed = change.n * factor
+    return f"; about {math.ceil(needed / 10) * 10} {_items(change)} like these would decide" if needed < 1e7 else ""
+
+
+def _items(change: Change) -> str:
+    """What the sample is made of."""
+    return "items" if change.counts is not None else "sentences"
 
 
 def _limit(check: Check) -> Bound:

@@ -74,14 +74,15 @@ def ratios(
     generator = np.random.default_rng(seed)
     draws = np.empty((2, len(languages), RESAMPLES + 1))
     for row, tag in enumerate(languages):
-        draws[:, row] = _draws([candidate[tag], other[tag]], baseline[tag], generator)
+        with np.errstate(divide="ignore", invalid="ignore"):  # text without bytes
+            draws[:, row] = _draws([candidate[tag], other[tag]], baseline[tag], generator)
     mean, worst = draws.mean(axis=1), draws.max(axis=1)
     statistics = {"mean": mean, "worst": worst, "disparity": worst - draws.min(axis=1)}
     found = {}
     for label, (ours, theirs) in statistics.items():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = ours / theirs
-        low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            values = np.where(theirs > 0, ours / theirs, np.inf)
+            low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
         found[label] = {"ratio": finite(values[0]), "low": finite(low), "high": finite(high)}
     return found
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from inc_laaciq.config.policy import Policy
 from inc_laaciq.errors import SpecError
 from inc_laaciq.evaluation.items import ItemScores
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.evaluation.pairs import Size, clusters, pair_items, pair_losses
-from inc_laaciq.evaluation.resampling import Resampled, Resampler, resample
-from inc_laaciq.evaluation.statistics import LARGEST_EXPONENT, relative
+from inc_laaciq.evaluation.resampling import Resampled, Resampler, exact, resample
+from inc_laaciq.evaluation.statistics import as_relative, difference, relative
 
 Unit = Literal["%", "npb", "nps", "pp"]
+
+LARGEST_LOSS = 1e100
+"""In nats a sentence; beyond it squares overflow, and no model that works comes near it."""
 
 _SIZES: dict[Unit, Size] = {"%": "tokens", "npb": "bytes", "nps": "sentences"}
 
@@ -38,6 +43,8 @@ class Change:
         There is one value for the language, and no more can be known.
     counts : tuple of (int, int), optional
         Answers harmed and helped, where every item is right or wrong.
+    logarithm : Resampled, optional
+        Where the unit is %: the same in nats per token, of which the value is exp - 1.
     """
 
     value: float
@@ -46,6 +53,26 @@ class Change:
     n_effective: float
     is_point: bool = False
     counts: tuple[int, int] | None = None
+    logarithm: Resampled | None = None
+
+    def beside(self, draws: int) -> Resampled | None:
+        """The sample, or the single value as if it were exact; None where neither is known."""
+        return exact("", self.value, draws) if self.is_point else self.sample
+
+    def beyond(self, base: Change) -> Change:
+        """This change beyond that of another language; a single value counts as exact beside a sample."""
+        sample, known = None, self.sample or base.sample
+        if known is not None:
+            ours, theirs = self.beside(len(known.values)), base.beside(len(known.values))
+            sample = difference(ours, theirs) if ours is not None and theirs is not None else None
+        measured = [change for change in (self, base) if not change.is_point] or [self, base]
+        return Change(
+            value=self.value - base.value,
+            sample=sample,
+            n=min(change.n for change in measured),
+            n_effective=min(change.n_effective for change in measured),
+            is_point=self.is_point and base.is_point,
+        )
 
 
 class Comparison:
@@ -64,8 +91,8 @@ class Comparison:
         self._resampler = resampler
         self._changes: dict[tuple[str, Unit], Change | None] = {}
 
-    def missing(self, required: tuple[str, ...] = ()) -> dict[str, str]:
-        """Reason for every language that either side names, or that is required, and that cannot be compared."""
+    def missing(self, policy: Policy | None = None) -> dict[str, str]:
+        """Reason for every language that either side names, or the policy requires, and that cannot be compared."""
         found = {**self.candidate.missing}
         found |= {tag: f"baseline: {reason}" for tag, reason in self.baseline.missing.items()}
         for side, ours, theirs in (
@@ -77,12 +104,14 @@ class Comparison:
             for tag, losses in ours.losses.items():
                 if not losses.n:
                     found.setdefault(tag, f"{side} has no sentence of it")
-                elif not losses.is_valid:
+                elif not losses.is_valid or np.abs(losses.loss).max() > LARGEST_LOSS:
                     found.setdefault(tag, f"{side} gives NaN or infinite losses on it")
-        measured = {*self.candidate.losses, *(tag for task in self.candidate.tasks.values() for tag in task)}
-        for tag in required:
-            if tag not in measured:
-                found.setdefault(tag, "the policy requires it, and there are no results for it")
+        if policy is not None:
+            judged = {rule.pattern for rule in policy.tasks if rule.max_degradation or rule.max_disparity}
+            of_tasks = {tag for task, tags in self.candidate.tasks.items() if task in judged for tag in tags}
+            for tag in policy.required_languages:
+                if tag not in self.candidate.losses and tag not in of_tasks:
+                    found.setdefault(tag, "the policy requires it, and there are no results for it")
         return dict(sorted(found.items()))
 
     def languages(self) -> tuple[str, ...]:
@@ -115,12 +144,17 @@ class Comparison:
         pairs = pair_losses(candidate, baseline, _SIZES[unit])
         if not pairs.size.sum() > 0:
             return None
-        sample = resample(pairs, self._resampler) if pairs.n_clusters > 1 and not candidate.is_point else None
-        value = pairs.estimate
-        if unit == "%":
-            value = math.expm1(min(value, LARGEST_EXPONENT))
-            sample = None if sample is None else relative(sample)
-        return Change(value=value, sample=sample, n=pairs.n, n_effective=pairs.n_effective, is_point=candidate.is_point)
+        is_point = candidate.is_point and baseline.is_point
+        sample = resample(pairs, self._resampler) if pairs.n_clusters > 1 else None
+        is_relative = unit == "%"
+        return Change(
+            value=as_relative(pairs.estimate) if is_relative else pairs.estimate,
+            sample=relative(sample) if is_relative and sample is not None else sample,
+            n=pairs.n,
+            n_effective=pairs.n_effective,
+            is_point=is_point,
+            logarithm=sample if is_relative else None,
+        )
 
     def documents(self, tag: str) -> int | None:
         """Documents of a language's text; None where its sentences stand alone."""

@@ -73,15 +73,16 @@ def degradation(candidate: SentenceLosses, baseline: SentenceLosses) -> Degradat
     """
     if not baseline.n:
         raise EvaluationError(f"{baseline.tag}: there are no sentences to compare.")
-    with np.errstate(invalid="ignore", over="ignore"):  # models may give infinite losses
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # infinite losses, or no bytes
         pairs = pair_losses(candidate, baseline, "bytes")
+        estimate = pairs.estimate
         relative = float(np.expm1(pairs.difference.sum() / baseline.tokens.sum()))
         error = pairs.standard_error
     return Degradation(
         tag=baseline.tag,
         loss=candidate.loss_per_byte,
         baseline_loss=baseline.loss_per_byte,
-        degradation=pairs.estimate,
+        degradation=estimate,
         standard_error=error,
         relative_perplexity=relative,
         n_sentences=baseline.n,
@@ -143,7 +144,7 @@ def summarize(degradations: Sequence[Degradation]) -> Summary:
     """
     if not degradations:
         raise EvaluationError("there is no language to summarize.")
-    by_value = sorted(degradations, key=lambda d: (d.degradation, d.tag))
+    by_value = sorted([d for d in degradations if d.is_valid] or degradations, key=lambda d: (d.degradation, d.tag))
     best, worst = by_value[0], by_value[-1]
     invalid = tuple(sorted(d.tag for d in degradations if not d.is_valid))
     if invalid:

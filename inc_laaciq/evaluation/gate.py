@@ -14,12 +14,13 @@ from typing import Any
 from inc_laaciq.config.bounds import Bound
 from inc_laaciq.config.policy import Policy, TaskRule
 from inc_laaciq.config.policy_rules import is_in, resolve, waiver_for
+from inc_laaciq.evaluation import proportions
 from inc_laaciq.evaluation.checks import Check, Verdict, check_language, check_spread, name_failures, waiver_dict
 from inc_laaciq.evaluation.comparison import Change, Comparison, Unit
 from inc_laaciq.evaluation.match import check_match
 from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.evaluation.resampling import DRAWS, Resampler
-from inc_laaciq.evaluation.statistics import MIN_EFFECTIVE, Bounds, difference, disparity_bounds, holm
+from inc_laaciq.evaluation.statistics import MIN_EFFECTIVE, Bounds, disparity_bounds, holm
 from inc_laaciq.evaluation.summary import gate_document
 from inc_laaciq.languages import is_same
 
@@ -74,7 +75,7 @@ def judge(
     -----
     Making any language worse, sentence by sentence, never turns a failed `max_degradation` into a pass: a failure has
     its value above the limit and a pass below.  Of `max_disparity` no such rule can hold, because making the best
-    language worse narrows the difference.
+    language worse narrows the difference, nor for the language that `relative_to` names.
     """
     resampler = Resampler(draws, seed)
     check_match(candidate, baseline, baseline_id=policy.baseline_id if policy else None)
@@ -124,7 +125,7 @@ def exit_code(verdict: str, policy: Policy | None, *, strict: bool = False) -> i
 
 
 def _previous(candidate: Evaluation, previous: Evaluation, resampler: Resampler) -> Comparison:
-    check_match(candidate, previous)
+    check_match(candidate, previous, is_previous=True)
     return Comparison(candidate, previous, resampler)
 
 
@@ -163,7 +164,7 @@ class _Gate:
         ]
 
     def _presence(self) -> list[Check]:
-        missing = self._comparison.missing(self._policy.required_languages)
+        missing = self._comparison.missing(self._policy)
         found = [self._missing(tag, reason) for tag, reason in missing.items()]
         if self._bounds_likelihood() and not self._languages and not found:
             found.append(Check(kind="presence", verdict="NOT-RUN", reason="the results hold no likelihood to judge"))
@@ -246,16 +247,7 @@ class _Gate:
         base = None if reference is None else self._comparison.change(reference, unit)
         if base is None:
             return f"{self._policy.relative_to}, which it is judged relative to, was not evaluated"
-        sample = None
-        if change.sample is not None and base.sample is not None:
-            sample = difference(change.sample, base.sample)
-        return Change(
-            value=change.value - base.value,
-            sample=sample,
-            n=min(change.n, base.n),
-            n_effective=min(change.n_effective, base.n_effective),
-            is_point=change.is_point or base.is_point,
-        )
+        return change.beyond(base)
 
     def _judged(self, check: Check, change: Change | str, beyond: str = "") -> Check:
         if isinstance(change, str):
@@ -322,22 +314,35 @@ class _Gate:
     def _spread_of(self, check: Check, changes: Mapping[str, Change]) -> Check:
         if not changes:
             return replace(check, verdict="NOT-RUN", reason="no language of it was evaluated, so no bound was checked")
+        if len(changes) < 2:
+            reason = f"only {next(iter(changes))} of it was evaluated, and a difference needs two languages"
+            return replace(check, verdict="NOT-RUN", reason=reason)
         ordered = sorted(changes, key=lambda tag: (changes[tag].value, tag))
         best, worst = ordered[0], ordered[-1]
-        is_point = any(change.is_point for change in changes.values())
-        short = [tag for tag, change in changes.items() if self._is_short(change)]
-        samples = [change.sample for change in changes.values() if change.sample is not None]
+        points = [tag for tag, change in changes.items() if change.is_point]
+        is_point = len(points) == len(changes)
+        short = [tag for tag, change in changes.items() if not change.is_point and self._is_short(change)]
+        draws = next((len(change.sample.values) for change in changes.values() if change.sample is not None), 0)
+        samples = [sample for change in changes.values() if (sample := change.beside(draws)) is not None]
+        counts = [(*change.counts, change.n) for change in changes.values() if change.counts is not None]
         value = changes[worst].value - changes[best].value
         why = ""
         if is_point:
             bounds = Bounds(value=value, lower=value, upper=value)
         elif len(samples) < len(changes):
             bounds, why = Bounds(value=value, lower=0.0, upper=float("inf")), "cannot be judged: too little text"
+        elif len(counts) == len(changes):
+            bounds = proportions.disparity_bounds(counts, self._policy.confidence)
         else:
             bounds = disparity_bounds(samples, self._policy.confidence)
-        if short and not is_point:
+        if short:
             why = f"cannot be judged: too little text of {', '.join(short)}"
-        return check_spread(check, bounds, worst=worst, best=best, n_languages=len(changes), is_point=is_point, why=why)
+        judged = check_spread(
+            check, bounds, worst=worst, best=best, n_languages=len(changes), is_point=is_point, why=why
+        )
+        if points and not is_point:
+            judged = replace(judged, reason=f"{judged.reason} (of {', '.join(points)} no interval is known)")
+        return judged
 
     def _is_short(self, change: Change) -> bool:
         too_few = change.n < self._policy.min_sentences
@@ -374,10 +379,20 @@ class _Gate:
             replace(self._missing(tag, reason, kind, task.pattern), line=task.line) for tag, reason in missing.items()
         ]
         if not changes and not missing:
-            if self._languages:  # a task of log-likelihoods, which are judged as such
+            if task.max_degradation is None and task.max_disparity is None:  # likelihoods, which are judged as such
                 return []
             reason = "neither side has results of this task"
-            return [Check(kind=kind, task=task.pattern, verdict="NOT-RUN", reason=reason, line=task.line)]
+            return [
+                Check(
+                    kind=kind,
+                    task=task.pattern,
+                    verdict="NOT-RUN",
+                    reason=reason,
+                    severity=task.severity,
+                    source="task",
+                    line=task.line,
+                )
+            ]
         if task.max_degradation is not None:
             found += self._named(
                 [
@@ -394,6 +409,7 @@ class _Gate:
                             line=task.line,
                         ),
                         change,
+                        beyond=f" on {task.pattern}",
                     )
                     for tag, change in changes.items()
                 ]

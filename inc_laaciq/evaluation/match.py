@@ -9,7 +9,9 @@ from inc_laaciq.errors import MismatchError
 from inc_laaciq.evaluation.measured import Evaluation
 
 
-def check_match(candidate: Evaluation, baseline: Evaluation, *, baseline_id: str | None = None) -> None:
+def check_match(
+    candidate: Evaluation, baseline: Evaluation, *, baseline_id: str | None = None, is_previous: bool = False
+) -> None:
     """Refuse a pair of results whose differences would mean something else than quantization.
 
     Parameters
@@ -18,6 +20,8 @@ def check_match(candidate: Evaluation, baseline: Evaluation, *, baseline_id: str
         The sentences and items themselves are compared where they are paired.
     baseline_id : str, optional
         Content hash that the baseline must have.
+    is_previous : bool
+        The baseline is the previous release, and may be quantized where the candidate is not.
 
     Raises
     ------
@@ -29,6 +33,12 @@ def check_match(candidate: Evaluation, baseline: Evaluation, *, baseline_id: str
             f"{baseline.source}: the policy accepts only the baseline {baseline_id}, and this one is {baseline.id}. "
             "Give the baseline that the policy names, or change baseline_id."
         )
+    if not is_previous and candidate.model.get("kind") == "float" != baseline.model.get("kind", "float"):
+        raise MismatchError(
+            f"the candidate {candidate.source} is a float model and the baseline {baseline.source} is quantized. They "
+            "seem to be the wrong way round: give the float model as the baseline."
+        )
+    _same_kind(candidate, baseline)
     _same("tokenizer", candidate, baseline, candidate.tokenizer.get("sha256"), baseline.tokenizer.get("sha256"))
     if candidate.model.get("kind", "float") != "float":
         _same("float model", candidate, baseline, candidate.model.get("sha256"), baseline.model.get("sha256"))
@@ -36,6 +46,26 @@ def check_match(candidate: Evaluation, baseline: Evaluation, *, baseline_id: str
     for task in sorted(ours.keys() & theirs.keys()):
         for key in ("version", "n_shot", "doc_hash", "prompt_hash", "target_hash"):
             _same(f"{key} of task {task!r}", candidate, baseline, ours[task].get(key), theirs[task].get(key))
+
+
+def _same_kind(candidate: Evaluation, baseline: Evaluation) -> None:
+    """Refuse results of two tools: they share no sentence or item, and telling so by their hashes helps nobody."""
+    kinds = [_kind(side, {*candidate.losses} & {*baseline.losses}) for side in (baseline, candidate)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise MismatchError(
+            f"{baseline.source} holds results {kinds[0]} and {candidate.source} {kinds[1]}, so they cannot be paired. "
+            "Evaluate both with the same tool."
+        )
+
+
+def _kind(evaluation: Evaluation, languages: set[str]) -> str | None:
+    """How the results of some languages are given; None where there are none, which is for the gate to say."""
+    if _tasks(evaluation):
+        return "task by task"
+    if evaluation.tasks or not languages:
+        return None
+    is_single = all(evaluation.losses[tag].n == 1 for tag in languages)
+    return "with one value a language" if is_single else "sentence by sentence"
 
 
 def _tasks(evaluation: Evaluation) -> Mapping[str, Mapping[str, Any]]:

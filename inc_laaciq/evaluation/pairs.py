@@ -62,7 +62,7 @@ class Pairs:
 
     @property
     def standard_error(self) -> float:
-        """Of the estimate; NaN where there is only one cluster.
+        """Of the estimate; NaN or infinite where there is only one cluster, or only one with any size.
 
         Notes
         -----
@@ -74,7 +74,8 @@ class Pairs:
         n = self.n_clusters
         if n < 2:
             return float("nan")
-        moved = self.residual / (self.size.sum() - self.size)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = self.residual / (self.size.sum() - self.size)
         return float(np.sqrt((n - 1) / n * np.square(moved).sum()))
 
     @property

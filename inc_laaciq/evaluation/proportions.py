@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import permutations
 
-from scipy import optimize, stats
+from scipy import special
 
-from inc_laaciq.evaluation.statistics import Bounds
+from inc_laaciq.evaluation.statistics import POWER, Bounds
 
 
 def score(harmed: int, helped: int, n: int, margin: float) -> float:
@@ -52,7 +54,9 @@ def accuracy_bounds(harmed: int, helped: int, n: int, confidence: float) -> Boun
     confidence : float
         Of each bound.
     """
-    z = float(stats.norm.ppf(confidence))
+    from scipy import optimize  # half a second, which a gate without tasks need not spend
+
+    z = float(special.ndtri(confidence))
     value = (harmed - helped) / n
     edge = 1 - 1e-9
 
@@ -73,9 +77,48 @@ def accuracy_bounds(harmed: int, helped: int, n: int, confidence: float) -> Boun
     )
 
 
+def disparity_bounds(counts: Sequence[tuple[int, int, int]], confidence: float) -> Bounds:
+    """Bounds of the largest loss in accuracy minus the smallest.
+
+    Parameters
+    ----------
+    counts : sequence of (harmed, helped, n)
+        Of independent languages; at least two.
+    confidence : float
+        Of each bound.
+
+    Notes
+    -----
+    The bounds of two languages are joined by square-and-add, which unlike a bootstrap knows that no change in few
+    items is no proof of none.  Upper: the largest of all pairs, each at the full level.  Lower: the largest, corrected
+    for the number of pairs.  Source: Newcombe 1998, Statistics in Medicine 17; Zou and Donner 2008, Statistics in
+    Medicine 27.
+    """
+    pairs = list(permutations(range(len(counts)), 2))
+    each = [accuracy_bounds(*count, confidence) for count in counts]
+    stricter = [accuracy_bounds(*count, 1 - (1 - confidence) / len(pairs)) for count in counts]
+    upper = max(
+        each[i].value - each[j].value + math.hypot(each[i].upper - each[i].value, each[j].value - each[j].lower)
+        for i, j in pairs
+    )
+    lower = max(
+        each[i].value
+        - each[j].value
+        - math.hypot(each[i].value - stricter[i].lower, stricter[j].upper - each[j].value)
+        for i, j in pairs
+    )
+    values = [bounds.value for bounds in each]
+    return Bounds(value=max(values) - min(values), lower=max(0.0, lower), upper=upper)
+
+
 def accuracy_p_above(harmed: int, helped: int, n: int, margin: float) -> float:
     """P-value of the hypothesis that the accuracy fell by no more than `margin`."""
-    return float(stats.norm.sf(score(harmed, helped, n, margin)))
+    return float(special.ndtr(-score(harmed, helped, n, margin)))
+
+
+def noise(harmed: int, helped: int, n: int) -> float:
+    """How far below the change in accuracy of a harmless model stays in 80 % of samples; at least one answer changes."""
+    return float(special.ndtri(POWER)) * math.sqrt(max(harmed + helped, 1)) / n
 
 
 def mcnemar(harmed: int, helped: int) -> float:
@@ -88,6 +131,6 @@ def mcnemar(harmed: int, helped: int) -> float:
     >>> round(mcnemar(8, 1), 4)
     0.0195
     """
-    if harmed + helped == 0:
+    if harmed == 0:
         return 1.0
-    return float(stats.binomtest(harmed, harmed + helped, 0.5, alternative="greater").pvalue)
+    return float(special.bdtrc(harmed - 1, harmed + helped, 0.5))

@@ -46,6 +46,14 @@ class Resampled:
         return studentize(self.values - self.value, self.standard_errors)
 
 
+def exact(tag: str, value: float, draws: int) -> Resampled:
+    """A single value, whose noise is not known, in the form that the values of other languages have."""
+    zeros = np.zeros(draws)
+    return Resampled(
+        tag=tag, value=value, standard_error=0.0, values=zeros + value, standard_errors=zeros, freedom=float("inf")
+    )
+
+
 def studentize(deviation: NDArray[np.float64], standard_error: NDArray[np.float64]) -> NDArray[np.float64]:
     """Deviation in standard errors; infinite where the standard error is 0 and the deviation is not, else 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -116,6 +124,8 @@ def resample(pairs: Pairs, resampler: Resampler) -> Resampled:
     scale = float(np.sqrt(np.square(e).mean())) or 1.0
     e, b = e / scale, b / mean_size
     sums = resampler.counts(pairs.tag, n).astype(np.float64) @ np.stack([e, b, e * e, e * b, b * b], axis=1)
+    empty = sums[:, 1] <= 0  # only clusters without bytes: says nothing, and is at most exp(-n_effective) of the draws
+    sums[empty] = [0, 1, 0, 0, 0]
     deviation = sums[:, 0] / sums[:, 1]
     square = sums[:, 2] - 2 * deviation * sums[:, 3] + deviation**2 * sums[:, 4]
     error = np.sqrt(n / (n - 1) * np.maximum(square, 0.0)) / sums[:, 1]

@@ -65,19 +65,45 @@ def language_bounds(sample: Resampled, confidence: float) -> Bounds:
     return Bounds(value=sample.value, lower=sample.value - reach, upper=sample.value + reach)
 
 
+def relative_bounds(sample: Resampled, confidence: float) -> Bounds:
+    """One-sided bounds of relative perplexity, from a sample in nats per token.
+
+    Those of the exponent are carried over, which is exact.  The delta method would give a model that is badly broken
+    an error as large as its value, and so never the verdict that it is broken.
+    """
+    bounds = language_bounds(sample, confidence)
+    return Bounds(value=as_relative(bounds.value), lower=as_relative(bounds.lower), upper=as_relative(bounds.upper))
+
+
+def as_relative(change: float) -> float:
+    """Change of perplexity as a fraction, from a change in nats per token."""
+    return math.inf if change == math.inf else math.expm1(min(change, LARGEST_EXPONENT))
+
+
 def p_above(sample: Resampled, margin: float) -> float:
     """How surely a language exceeds a margin: the p-value of the hypothesis that it does not.
 
     Consistent with `language_bounds`: it is below 1 - confidence where the lower bound is above the margin.
+
+    Notes
+    -----
+    Beyond the farthest draw the tail goes on as Student's t does, stretched to reach that draw: with a floor of
+    1 / draws no language of many could be named at a high confidence, however harmed.
     """
     if sample.value <= margin:
         return 1.0
     if not sample.standard_error > 0:
         return 0.0 if sample.standard_error == 0 else 1.0
+    if not sample.freedom > 0:
+        return 1.0
     t = (sample.value - margin) / sample.standard_error
     studentized = sample.studentized
     beyond = max(int((studentized >= t).sum()), int((studentized <= -t).sum()))
-    return max((1 + beyond) / (1 + len(studentized)), float(special.stdtr(sample.freedom, -t)))
+    share = (1 + beyond) / (1 + len(studentized))
+    if beyond:
+        return max(share, _tail(t, sample.freedom))
+    stretch = max(1.0, float(np.abs(studentized).max() / _student(sample.freedom, 1 - share)))
+    return _tail(t / stretch, sample.freedom)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -168,28 +194,32 @@ def difference(first: Resampled, second: Resampled) -> Resampled:
     -----
     Degrees of freedom by Welch and Satterthwaite.
     """
-    squares = first.standard_error**2, second.standard_error**2
-    parts = squares[0] ** 2 / max(first.freedom, 1e-9) + squares[1] ** 2 / max(second.freedom, 1e-9)
+    freedom, largest = min(first.freedom, second.freedom), max(first.standard_error, second.standard_error)
+    if 0 < largest < math.inf:
+        shares = (first.standard_error / largest) ** 2, (second.standard_error / largest) ** 2  # which cannot overflow
+        parts = shares[0] ** 2 / max(first.freedom, 1e-9) + shares[1] ** 2 / max(second.freedom, 1e-9)
+        freedom = sum(shares) ** 2 / parts if parts > 0 else freedom
     return Resampled(
         tag=f"{first.tag} - {second.tag}",
         value=first.value - second.value,
-        standard_error=math.sqrt(sum(squares)),
+        standard_error=math.hypot(first.standard_error, second.standard_error),
         values=first.values - second.values,
         standard_errors=np.hypot(first.standard_errors, second.standard_errors),
-        freedom=sum(squares) ** 2 / parts if parts > 0 else min(first.freedom, second.freedom),
+        freedom=freedom,
     )
 
 
 def relative(sample: Resampled) -> Resampled:
     """From a difference in nats per token to relative perplexity, exp(difference) - 1, by the delta method."""
-    value = min(sample.value, LARGEST_EXPONENT)
     values = np.minimum(sample.values, LARGEST_EXPONENT)
+    with np.errstate(over="ignore"):
+        standard_errors = sample.standard_errors * np.exp(values)
     return Resampled(
         tag=sample.tag,
-        value=math.expm1(value),
-        standard_error=sample.standard_error * math.exp(value),
+        value=as_relative(sample.value),
+        standard_error=sample.standard_error * math.exp(min(sample.value, LARGEST_EXPONENT)),
         values=np.expm1(values),
-        standard_errors=sample.standard_errors * np.exp(values),
+        standard_errors=standard_errors,
         freedom=sample.freedom,
     )
 
@@ -224,9 +254,12 @@ def detectable(sample: Resampled, confidence: float, languages: int = 1) -> floa
 
 
 def _quantile(sample: Resampled, confidence: float) -> float:
-    """Standard errors from a value to its bounds."""
-    low, high = np.quantile(sample.studentized, [1 - confidence, confidence], method="higher")
-    return max(-float(low), float(high), _student(sample.freedom, confidence))
+    """Standard errors from a value to its bounds; infinite where that is not known."""
+    studentized = sample.studentized
+    low = -float(np.quantile(studentized, 1 - confidence, method="lower"))
+    high = float(np.quantile(studentized, confidence, method="higher"))
+    found = [low, high, _student(sample.freedom, confidence)]
+    return math.inf if any(map(math.isnan, found)) else max(found)
 
 
 def _upper_quantile(studentized: NDArray[np.float64], confidence: float) -> float:
@@ -236,6 +269,11 @@ def _upper_quantile(studentized: NDArray[np.float64], confidence: float) -> floa
 
 def _student(freedom: float, confidence: float) -> float:
     return float(special.stdtrit(freedom, confidence)) if freedom > 0 else math.inf
+
+
+def _tail(t: float, freedom: float) -> float:
+    """Probability that Student's t is above `t`."""
+    return float(special.stdtr(freedom, -t))
 
 
 def _times(quantile: float, standard_error: float) -> float:

@@ -17,7 +17,13 @@ from inc_laaciq.evaluation.degradation import expected_range
 from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.evaluation.resampling import Resampled
 from inc_laaciq.evaluation.results import figures, finite
-from inc_laaciq.evaluation.statistics import detectable, disparity_bounds, language_bounds, worst_bounds
+from inc_laaciq.evaluation.statistics import (
+    detectable,
+    disparity_bounds,
+    language_bounds,
+    relative_bounds,
+    worst_bounds,
+)
 from inc_laaciq.languages import family, is_rtl, name, script
 
 SCHEMA = "inc-laaciq/gate/1"
@@ -44,7 +50,7 @@ def gate_document(
     candidate, baseline = comparison.candidate, comparison.baseline
     confidence = policy.confidence if policy is not None else CONFIDENCE
     measured = comparison.languages()
-    tags = sorted({*measured, *comparison.missing(policy.required_languages if policy else ()), *_of_tasks(comparison)})
+    tags = sorted({*measured, *comparison.missing(policy), *_of_tasks(comparison)})
     two_sided = 0.5 + confidence / 2
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -70,7 +76,7 @@ def gate_document(
 def reasons(checks: Sequence[Check], verdict: Verdict) -> list[str]:
     """What a reader has to know, the worst first; one line for each kind of check that all languages pass."""
     if not checks:
-        return [f"{verdict}: no gate was configured"]
+        return [f"{verdict}: no bound was checked"]
     found = [check.sentence for word in _ORDER[:-1] for check in checks if check.verdict == word]
     for kind in dict.fromkeys(check.kind for check in checks):
         passed = [check for check in checks if check.kind == kind and check.verdict == "PASS"]
@@ -80,9 +86,9 @@ def reasons(checks: Sequence[Check], verdict: Verdict) -> list[str]:
         if len(passed) == 1:
             found.append(nearest.sentence)
         else:
-            found.append(
-                f"PASS: all {len(passed)} languages pass {kind}; nearest is {nearest.language}: {nearest.reason}"
-            )
+            about = nearest.language or nearest.group or "the one over all languages"
+            what = "languages" if all(check.language for check in passed) else "checks"
+            found.append(f"PASS: all {len(passed)} {what} pass {kind}; nearest is {about}: {nearest.reason}")
     return found
 
 
@@ -143,8 +149,10 @@ def _language(
         words = {check.verdict for check in own if not check.is_warning} or {check.verdict for check in own}
         entry["verdict"] = next(word for word in _ORDER if word in words)
         entry["waived"] = any(check.waiver is not None for check in own)
-    missing = comparison.missing(policy.required_languages if policy else ())
+    missing = comparison.missing(policy)
     if tag in missing:
+        if entry.get("verdict") == "PASS":  # of a task, where the missing likelihood is but a warning
+            entry["verdict"] = "NOT-RUN"
         return {**entry, "missing": missing[tag]}
     if tag in comparison.languages():
         entry |= _figures(tag, comparison, two_sided)
@@ -194,7 +202,10 @@ def _per_sentence(tag: str, comparison: Comparison) -> float | None:
 def _ends(change: Change | None, confidence: float) -> tuple[float | None, float | None]:
     if change is None or change.sample is None:
         return None, None
-    bounds = language_bounds(change.sample, confidence)
+    if change.logarithm is not None:
+        bounds = relative_bounds(change.logarithm, confidence)
+    else:
+        bounds = language_bounds(change.sample, confidence)
     return finite(bounds.lower), finite(bounds.upper)
 
 

@@ -43,6 +43,39 @@ def test_a_lone_document_starts_at_a_seeded_line_and_wraps():
     assert len(starts) > 1
 
 
+def uneven():
+    documents = tuple(tuple(f"{i} {j}" for j in range(size)) for i, size in enumerate((1, 4, 2, 4)))
+    return LanguageText(tag="sw", documents=documents)
+
+
+def test_rounds_take_one_line_of_every_document_in_turn():
+    rounds = list(uneven().in_rounds(0))
+    assert [len({index for index, _ in part}) for part in (rounds[:4], rounds[4:7], rounds[7:9], rounds[9:])] == [
+        4, 3, 2, 2,
+    ]  # fmt: skip
+    order = [index for index, _ in rounds[:4]]
+    assert [index for index, _ in rounds[4:7]] == [index for index in order if index != 0]
+    assert all(line in uneven().documents[index] for index, line in rounds)
+
+
+def test_rounds_take_every_line_once_in_an_order_that_the_seed_chooses():
+    orders = [[line for _, line in uneven().in_rounds(seed)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2]) == sorted(uneven().lines)
+
+
+def test_rounds_are_the_same_in_every_version():
+    # Read off once: evaluations of two releases must choose the same sentences.
+    assert [line.removeprefix("sw ") for _, line in text(n=3).in_rounds(0)] == ["1 0", "2 0", "0 0", "1 1", "2 1", "0 1"]
+
+
+def test_rounds_of_a_lone_document_are_its_lines_and_of_none_are_empty():
+    lone = text(n=1, lines=50)
+    assert sorted(line for _, line in lone.in_rounds(0)) == sorted(lone.lines)
+    assert [line for _, line in lone.in_rounds(0)] != list(lone.lines)
+    assert list(LanguageText(tag="sw", documents=()).in_rounds(0)) == []
+
+
 def test_corpus_is_ordered_by_tag_and_its_hash_ignores_notes():
     one = Corpus(texts={"sw": text("sw"), "en": text("en")}, missing=("yo", "am"), notes=("a note",))
     two = Corpus(texts={"en": text("en"), "sw": text("sw")})

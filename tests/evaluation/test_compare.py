@@ -73,3 +73,16 @@ def test_overview_names_the_worst_and_is_empty_without_languages(baseline):
     assert shown["disparity"] == pytest.approx(0.04)
     assert set(overview({})) == set(shown)
     assert not any(overview({}).values())
+
+
+def test_there_is_no_ratio_to_a_method_that_loses_nothing(baseline):
+    ours = {tag: worse(b, 0.02) for tag, b in baseline.items()}
+    for theirs in (baseline, {tag: worse(b, -0.01) for tag, b in baseline.items()}):
+        found = ratios(ours, theirs, baseline, tuple(baseline))
+        assert found["mean"] == found["worst"] == {"ratio": None, "low": None, "high": None}
+
+
+def test_identical_models_and_text_without_bytes_have_no_ratio(baseline):
+    assert not any(ratios(baseline, baseline, baseline, tuple(baseline))["mean"].values())
+    bare = SentenceLosses(tag="en", loss=[1.0, 2.0], tokens=[1, 1], n_bytes=[0, 0], document=[0, 1])
+    assert not any(ratios({"en": bare}, {"en": bare}, {"en": bare}, ("en",))["disparity"].values())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inc_laaciq.errors import EvaluationError
+from inc_laaciq.errors import EvaluationError, MismatchError
 from inc_laaciq.evaluation.degradation import Degradation, degradation, expected_range, summarize
 from inc_laaciq.evaluation.losses import SentenceLosses
 
@@ -77,16 +77,34 @@ def test_repeating_sentences_within_documents_gains_nothing():
     assert twice.standard_error == pytest.approx(once.standard_error)
 
 
-def test_few_documents_fall_back_to_sentences():
+@pytest.mark.parametrize("n_documents", [2, 7, 8])
+def test_few_documents_are_still_what_is_drawn(n_documents):
     rng = np.random.default_rng(3)
-    difference = rng.normal(size=40)
-    seven, each = np.arange(40) % 7, np.arange(40)
-    few = degradation(losses(difference, document=seven), losses(np.zeros(40), document=seven))
+    difference, document = rng.normal(size=56), np.arange(56) % n_documents
+    found = degradation(losses(difference, document=document), losses(np.zeros(56), document=document))
+    sums = np.bincount(document, difference)
+    n_bytes = 20 * 56
+    left_out = (difference.sum() - sums) / (n_bytes - n_bytes / n_documents)
+    jackknife = math.sqrt((n_documents - 1) / n_documents * np.square(left_out - found.degradation).sum())
+    assert found.standard_error == pytest.approx(jackknife)
+
+
+def test_one_document_falls_back_to_its_sentences():
+    difference = np.random.default_rng(3).normal(size=40)
+    one, each = np.zeros(40, dtype=int), np.arange(40)
+    alone = degradation(losses(difference, document=one), losses(np.zeros(40), document=one))
     sentences = degradation(losses(difference, document=each), losses(np.zeros(40), document=each))
-    assert few.standard_error == sentences.standard_error
-    eight = np.arange(40) % 8
-    clustered = degradation(losses(difference, document=eight), losses(np.zeros(40), document=eight))
-    assert clustered.standard_error != sentences.standard_error
+    assert alone.standard_error == sentences.standard_error
+
+
+def test_text_without_bytes_has_no_degradation_by_byte():
+    found = degradation(losses([2.0, 3.0], n_bytes=[0, 0]), losses([1.0, 2.0], n_bytes=[0, 0]))
+    assert not found.is_valid
+    assert found.relative_perplexity == pytest.approx(math.expm1(0.2))
+
+
+def test_infinities_of_both_signs_give_no_degradation_row44():
+    assert not degradation(losses([math.inf, 1.0]), losses([1.0, math.inf])).is_valid
 
 
 def test_one_sentence_has_no_standard_error():
@@ -128,7 +146,7 @@ def test_both_infinite_is_no_agreement_row44():
 )
 def test_other_sentences_are_refused_with_both_hashes_row63(other):
     baseline = losses([1.0, 2.0])
-    with pytest.raises(EvaluationError, match="not scored on the same sentences") as caught:
+    with pytest.raises(MismatchError, match="not scored on the same sentences") as caught:
         degradation(other, baseline)
     assert other.fingerprint in str(caught.value)
     assert baseline.fingerprint in str(caught.value)
@@ -147,7 +165,6 @@ def test_summary():
     assert summary.disparity_standard_error == pytest.approx(0.005)
     assert summary.mean == pytest.approx(0.03)
     assert summary.mean_standard_error == pytest.approx(math.sqrt(0.003**2 + 0.004**2 + 0.002**2) / 3)
-    assert not summary.is_noise
 
 
 def test_one_language_has_no_disparity():
@@ -156,12 +173,15 @@ def test_one_language_has_no_disparity():
     assert summary.disparity == summary.disparity_standard_error == 0
 
 
-def test_a_small_disparity_is_noise():
+def test_expected_disparity_is_the_mean_range_of_the_noise():
     rng = np.random.default_rng(0)
     alike = [made(f"l{n}", 0.02 + 0.01 * z) for n, z in enumerate(rng.normal(size=16))]
     assert summarize(alike).expected_disparity == pytest.approx(0.0353, abs=1e-4)
-    assert summarize([*alike[:8], *(made(f"m{n}", 0.02) for n in range(8))]).is_noise
-    assert not summarize([*alike, made("sw", 0.09)]).is_noise
+
+
+def test_best_language_beside_an_invalid_one_does_not_depend_on_the_order():
+    some = [made("sw", 0.05), made("yo", math.nan), made("en", 0.01)]
+    assert {summarize(order).best_language for order in (some, some[::-1], some[1:] + some[:1])} == {"en"}
 
 
 def test_an_invalid_language_is_never_left_out_row44():

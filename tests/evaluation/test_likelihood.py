@@ -63,7 +63,7 @@ def model(request):
 
 
 def lines_of(corpus, tag, seed=0):
-    return [line for _, document in corpus.texts[tag].dealt(seed) for line in document]
+    return [line for _, line in corpus.texts[tag].in_rounds(seed)]
 
 
 @torch.no_grad()

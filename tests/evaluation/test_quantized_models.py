@@ -88,7 +88,7 @@ def test_quantization_flips_some_tokens_and_diverges(quantized, source, corpus):
 
 def test_divergence_is_that_of_a_slow_loop(quantized, source, corpus):
     found = measure(quantized, source, corpus, reference=source.model)["fi"]
-    lines = [line for _, document in corpus.texts["fi"].dealt(0) for line in document][: found.n]
+    lines = [line for _, line in corpus.texts["fi"].in_rounds(0)][: found.n]
     tokenizer = source.tokenizer
     for number in (0, found.n // 2, found.n - 1):
         ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(lines[number], add_special_tokens=False)["input_ids"]]])

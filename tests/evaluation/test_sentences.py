@@ -29,11 +29,16 @@ def test_whole_sentences_until_the_quota_is_reached(bpe):
     total = chosen.tokens.sum()
     assert 100 <= total < 100 + chosen.tokens[-1]
     lines = [bpe.decode(ids[1:]) for ids in chosen.ids]
-    assert lines == [line for _, document in TEXT.dealt(0) for line in document][: len(lines)]
+    in_rounds = list(TEXT.in_rounds(0))[: len(lines)]
+    assert list(zip(chosen.document, lines, strict=True)) == in_rounds
     assert list(chosen.n_bytes) == [len(line.encode()) for line in lines]
-    assert [PAGES[index] for index in chosen.document[::3]] == [lines for _, lines in TEXT.dealt(0)][
-        : len(lines) // 3 + 1
-    ]
+
+
+def test_a_small_quota_reaches_every_document(bpe):
+    chosen = choose(bpe, tokens=100)
+    first = chosen.document[: len(PAGES)]
+    assert len(chosen.document) >= 6
+    assert len(set(first)) == len(first)
 
 
 def test_no_quota_takes_everything(bpe):
@@ -95,7 +100,7 @@ def test_without_context_the_first_token_and_its_bytes_are_not_scored(bpe):
     bare = without(bpe, bos_token=None, eos_token=None)
     text = LanguageText(tag="ru", documents=(("кошка сидела", "the cat", "a"),))
     chosen = choose(bare, text)
-    lines = [line for line in text.dealt(0).__next__()[1] if line != "a"]  # one token: nothing left to score
+    lines = [line for _, line in text.in_rounds(0) if line != "a"]  # one token: nothing left to score
     assert len(chosen.ids) == 2
     for line, ids, n_bytes in zip(lines, chosen.ids, chosen.n_bytes, strict=True):
         assert bare.decode(ids) == line

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ def main() -> None:
 
 def rendered(text: str) -> str:
     """The README with its tables made anew."""
-    for name, table in (("demo", demo()), ("measured", measured()), ("speed", speed())):
+    for name, table in (("demo", demo()), ("gate", gate()), ("measured", measured()), ("speed", speed())):
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
     return text
@@ -72,6 +75,24 @@ def demo() -> str:
         f"error; 4096 tokens of evaluation text a language. la_aciq divided by RTN, with 95 % intervals: {ratios}. "
         f"Size {size['before'] / 1e6:.1f} MB to {size['after'] / 1e6:.1f} MB (embeddings stay in float)."
     )
+
+
+def gate() -> str:
+    """What the gate prints about the stored example: the table, the verdict and its reasons."""
+    example = HERE.parent / "recipes" / "ci"
+    command = ["gate", "recipes/ci/example", "--policy", str(example / "policy.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-m", "inc_laaciq.cli", *command],
+        capture_output=True, encoding="utf-8", check=False, cwd=HERE.parent,
+        env={**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8", "GITHUB_ACTIONS": ""},
+    )  # fmt: skip
+    if done.returncode != 3:
+        raise SystemExit(f"the example must fail the gate: {done.returncode}, {done.stderr}")
+    blocks = done.stdout.split("\n\n")
+    table = next(block for block in blocks if block.startswith("verdict "))
+    end = done.stdout[done.stdout.index("\nverdict: ") + 1 :]
+    lines = [line.rstrip() for line in f"{table}\n\n{end}".splitlines()]
+    return "\n".join(["```text", *lines, "```"])
 
 
 def measured() -> str:

@@ -83,8 +83,17 @@ def run_report(
         "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
         "trials": list(trials),
         "heat": _heat(solution, compared),
-        "notes": list(dict.fromkeys([*job.notes, *judged["notes"]])),
+        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials, judged)])),
     }
+
+
+def _search_note(trials: Trials, judged: Mapping[str, Any]) -> list[str]:
+    """What was kept, if it is not what was asked for."""
+    if len(trials) < 2:
+        return []
+    kept = next((trial for trial in trials if trial["reasons"] == judged["reasons"]), None)
+    what = "" if kept is None else f"; kept is trial {kept['number']}: {kept['description']}"
+    return [f"{len(trials)} configurations were tried for the gate, the one that was asked for first{what}"]
 
 
 def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any]:

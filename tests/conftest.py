@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import subprocess
+import sys
+import warnings
 
 import pytest
 from hypothesis import settings
@@ -36,3 +41,26 @@ def bpe():
     )
     tokenizer.train_from_iterator(lines, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """The command in this process: exit code, stdout and stderr. A new process costs seconds of imports."""
+    from inc_laaciq import cli
+
+    def call(*arguments, cwd=None):
+        monkeypatch.setattr(sys, "argv", ["inc-laaciq", *map(str, arguments)])
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        before = signal.getsignal(signal.SIGTERM), sys.excepthook
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        signal.signal(signal.SIGTERM, before[0])
+        sys.excepthook = before[1]
+        logging.getLogger("inc_laaciq").handlers.clear()
+        out = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, stopped.value.code, out.out, out.err)
+
+    return call

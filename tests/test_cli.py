@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-
-from inc_laaciq import cli
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "recipes" / "small_bloom" / "model"

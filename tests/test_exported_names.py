@@ -25,7 +25,8 @@ def test_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("SpecError", 2), ("DataError", 2), ("ResourceError", 1), ("BackendError", 1), ("MismatchError", 5)]
+    ("kind", "code"),
+    [("SpecError", 2), ("DataError", 2), ("ResourceError", 1), ("BackendError", 1), ("MismatchError", 5)],
 )
 def test_errors_carry_their_exit_code(kind, code):
     assert getattr(errors, kind).exit_code == code

@@ -46,7 +46,8 @@ class Check:
     p_value : float or None
         Of the hypothesis that the limit is kept, adjusted where several languages share the bound.
     detectable : float or None
-        Smallest limit at which a harmless model passes with 80 % power, in the unit of the limit.
+        Smallest limit at which a model that harms nobody passes in all languages with 80 % power, in the unit of the
+        limit.
     severity : "error" or "warn"
     source : str
         Level of the policy that set the bound.
@@ -75,6 +76,13 @@ class Check:
     def is_warning(self) -> bool:
         """Whether it is reported and cannot fail the gate."""
         return self.severity == "warn"
+
+    @property
+    def is_sufficient(self) -> bool | None:
+        """Whether the text can tell as little as the limit; None where that is not known."""
+        if self.limit is None or self.detectable is None:
+            return None
+        return self.detectable <= self.limit.value
 
     @property
     def sentence(self) -> str:
@@ -122,7 +130,13 @@ def waiver_dict(waiver: Waiver) -> dict[str, Any]:
 
 
 def check_language(
-    check: Check, change: Change, *, confidence: float, min_sentences: int, of: str = "relative perplexity"
+    check: Check,
+    change: Change,
+    *,
+    confidence: float,
+    min_sentences: int,
+    of: str = "relative perplexity",
+    languages: int = 1,
 ) -> Check:
     """Hold one language's change against the limit of a check that names language, limit and origin.
 
@@ -139,6 +153,8 @@ def check_language(
         With fewer, or with fewer than 10 effective documents, the check is INCONCLUSIVE.
     of : str
         What the value is, for the reason.
+    languages : int
+        How many have to pass together, for `detectable`.
     """
     limit = _limit(check)
     if change.is_point:
@@ -150,7 +166,7 @@ def check_language(
             reason=f"{of} {number(change.value, limit.unit)} {'keeps' if kept else 'is above'} {check.kind} {limit} "
             "(one value, no interval is known)",
         )
-    found = _estimate(change, limit.value, confidence)
+    found = _estimate(change, limit.value, confidence, languages)
     if found is None:
         return replace(
             check,
@@ -251,7 +267,9 @@ def interval(bounds: Bounds, unit: str) -> str:
     return f"{number(bounds.value, unit)} [{number(bounds.lower, unit)}, {number(bounds.upper, unit)}]"
 
 
-def _estimate(change: Change, margin: float, confidence: float) -> tuple[Bounds, float, float | None] | None:
+def _estimate(
+    change: Change, margin: float, confidence: float, languages: int
+) -> tuple[Bounds, float, float | None] | None:
     """Bounds, p-value of keeping the margin, and the smallest detectable margin; None without an interval."""
     if change.counts is not None:
         harmed, helped = change.counts
@@ -265,12 +283,12 @@ def _estimate(change: Change, margin: float, confidence: float) -> tuple[Bounds,
         return (
             relative_bounds(change.logarithm, confidence),
             p_above(change.logarithm, math.log1p(margin)),
-            as_relative(detectable(change.logarithm, confidence)),
+            as_relative(detectable(change.logarithm, confidence, languages)),
         )
     return (
         language_bounds(change.sample, confidence),
         p_above(change.sample, margin),
-        detectable(change.sample, confidence),
+        detectable(change.sample, confidence, languages),
     )
 
 

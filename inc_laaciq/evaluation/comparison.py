@@ -16,12 +16,14 @@ from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.evaluation.pairs import Size, clusters, pair_items, pair_losses
 from inc_laaciq.evaluation.resampling import Resampled, Resampler, exact, resample
 from inc_laaciq.evaluation.statistics import as_relative, difference, relative
+from inc_laaciq.languages import is_same
 
 Unit = Literal["%", "npb", "nps", "pp"]
 
 LARGEST_LOSS = 1e100
 """In nats a sentence; beyond it squares overflow, and no model that works comes near it."""
 
+_REPORTED: tuple[Unit, ...] = ("%", "npb")
 _SIZES: dict[Unit, Size] = {"%": "tokens", "npb": "bytes", "nps": "sentences"}
 
 
@@ -60,7 +62,7 @@ class Change:
         return exact("", self.value, draws) if self.is_point else self.sample
 
     def beyond(self, base: Change) -> Change:
-        """This change beyond that of another language; a single value counts as exact beside a sample."""
+        """Change beyond that of another language; a single value counts as exact beside a sample."""
         sample, known = None, self.sample or base.sample
         if known is not None:
             ours, theirs = self.beside(len(known.values)), base.beside(len(known.values))
@@ -109,8 +111,11 @@ class Comparison:
         if policy is not None:
             judged = {rule.pattern for rule in policy.tasks if rule.max_degradation or rule.max_disparity}
             of_tasks = {tag for task, tags in self.candidate.tasks.items() if task in judged for tag in tags}
-            for tag in policy.required_languages:
-                if tag not in self.candidate.losses and tag not in of_tasks:
+            known = {*self.candidate.losses, *of_tasks, *found}
+            # A bound of a language's own is a demand for its figures too, for else it would be kept by nobody.
+            bounded = [tag for tag, rule in policy.languages.items() if rule.max_degradation is not None]
+            for tag in (*policy.required_languages, *bounded):
+                if not any(is_same(tag, other) for other in known):
                     found.setdefault(tag, "the policy requires it, and there are no results for it")
         return dict(sorted(found.items()))
 
@@ -130,10 +135,11 @@ class Comparison:
         MismatchError
             If the sentences are not the same.
         """
-        key = (tag, unit)
-        if key not in self._changes:
-            self._changes[key] = self._compare(self.candidate.losses[tag], self.baseline.losses[tag], unit)
-        return self._changes[key]
+        if (tag, unit) not in self._changes:
+            # What a report tells of every language too, at once, because one drawing then serves both.
+            for each in dict.fromkeys((unit, *_REPORTED)):
+                self._changes[tag, each] = self._compare(self.candidate.losses[tag], self.baseline.losses[tag], each)
+        return self._changes[tag, unit]
 
     def _compare(self, candidate: SentenceLosses, baseline: SentenceLosses, unit: Unit) -> Change | None:
         if unit == "nps" and not (self.candidate.texts.get("aligned") and self.baseline.texts.get("aligned")):

@@ -259,6 +259,7 @@ class _Gate:
             confidence=self._policy.confidence,
             min_sentences=self._policy.min_sentences,
             of=f"{_VALUES[unit]}{beyond}",
+            languages=max(1, len(self._languages)),
         )
         if judged.waiver is not None:
             waiver = judged.waiver

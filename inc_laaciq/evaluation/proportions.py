@@ -102,9 +102,7 @@ def disparity_bounds(counts: Sequence[tuple[int, int, int]], confidence: float) 
         for i, j in pairs
     )
     lower = max(
-        each[i].value
-        - each[j].value
-        - math.hypot(each[i].value - stricter[i].lower, stricter[j].upper - each[j].value)
+        each[i].value - each[j].value - math.hypot(each[i].value - stricter[i].lower, stricter[j].upper - each[j].value)
         for i, j in pairs
     )
     values = [bounds.value for bounds in each]
@@ -117,7 +115,7 @@ def accuracy_p_above(harmed: int, helped: int, n: int, margin: float) -> float:
 
 
 def noise(harmed: int, helped: int, n: int) -> float:
-    """How far below the change in accuracy of a harmless model stays in 80 % of samples; at least one answer changes."""
+    """What the accuracy of a harmless model loses at most in 80 % of samples; at least one answer changes."""
     return float(special.ndtri(POWER)) * math.sqrt(max(harmed + helped, 1)) / n
 
 

@@ -14,7 +14,7 @@ DRAWS = 10_000
 MAX_BLOCKS = 128
 """Above this number, clusters are joined at random into blocks, and the blocks are drawn."""
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 15  # drawn blocks that are counted at once: few enough for the cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,17 +76,28 @@ class Resampler:
     def __init__(self, draws: int = DRAWS, seed: int = 0) -> None:
         self.draws = draws
         self.seed = seed
+        self._last: tuple[str, int] | None = None
+        self._last_counts: NDArray[np.float64] = np.empty((0, 0))
 
-    def counts(self, label: str, n: int) -> NDArray[np.float32]:
-        """How often each of `n` blocks is drawn in each resample, shape (draws, n)."""
-        generator = self._generator(label, "draws")
-        drawn = generator.integers(0, n, size=(self.draws, n), dtype=np.uint16).astype(np.intp)
-        found = np.empty((self.draws, n), dtype=np.float32)
+    def counts(self, label: str, n: int) -> NDArray[np.float64]:
+        """How often each of `n` blocks is drawn in each resample, shape (draws, n); not to be written to.
+
+        The last ones are kept, because a language is judged in several units one after the other.
+        """
+        if self._last != (label, n):
+            self._last, self._last_counts = (label, n), self._count(label, n)
+        return self._last_counts
+
+    def _count(self, label: str, n: int) -> NDArray[np.float64]:
+        drawn = self._generator(label, "draws").integers(0, n, size=(self.draws, n), dtype=np.uint16)
+        found = np.empty((self.draws, n), dtype=np.float64)
         step = max(1, _CHUNK // n)
+        row = n * np.arange(step)[:, None]
         for start in range(0, self.draws, step):
             part = drawn[start : start + step]
-            part += n * np.arange(len(part))[:, None]
+            part = part + row[: len(part)]
             found[start : start + len(part)] = np.bincount(part.ravel(), minlength=n * len(part)).reshape(-1, n)
+        found.flags.writeable = False
         return found
 
     def blocks(self, label: str, n_clusters: int) -> NDArray[np.intp]:
@@ -120,10 +131,10 @@ def resample(pairs: Pairs, resampler: Resampler) -> Resampled:
     e: NDArray[np.float64] = np.bincount(block, pairs.residual).astype(np.float64)
     b: NDArray[np.float64] = np.bincount(block, pairs.size).astype(np.float64)
     n = len(b)
-    mean_size = b.mean()  # float32 counts times values near 1 lose nothing that matters
+    mean_size = b.mean()
     scale = float(np.sqrt(np.square(e).mean())) or 1.0
     e, b = e / scale, b / mean_size
-    sums = resampler.counts(pairs.tag, n).astype(np.float64) @ np.stack([e, b, e * e, e * b, b * b], axis=1)
+    sums = resampler.counts(pairs.tag, n) @ np.stack([e, b, e * e, e * b, b * b], axis=1)
     empty = sums[:, 1] <= 0  # only clusters without bytes: says nothing, and is at most exp(-n_effective) of the draws
     sums[empty] = [0, 1, 0, 0, 0]
     deviation = sums[:, 0] / sums[:, 1]

@@ -242,15 +242,17 @@ def detectable(sample: Resampled, confidence: float, languages: int = 1) -> floa
 
     Notes
     -----
-    The reach of the bound plus that of the noise: the quantile of 0.8^(1 / languages) of the bootstrap deviations,
-    normal ones at the least.
+    The reach of the bound, plus the noise of the value and of the reach itself: of the value, the quantile of
+    0.8^(1 / languages) of the bootstrap deviations, normal ones at the least; of the reach, that of a standard error
+    with so many degrees of freedom.
     """
     if not math.isfinite(sample.standard_error):
         return math.inf
     share = POWER ** (1 / languages)
     reach = _times(_quantile(sample, confidence), sample.standard_error)
-    noise = float(np.quantile(sample.values - sample.value, share, method="higher"))
-    return reach + max(noise, float(special.ndtri(share)) * sample.standard_error)
+    z = float(special.ndtri(share))
+    noise = max(float(np.quantile(sample.values - sample.value, share, method="higher")), z * sample.standard_error)
+    return reach + math.hypot(noise, z * reach / math.sqrt(2 * sample.freedom) if sample.freedom > 0 else math.inf)
 
 
 def _quantile(sample: Resampled, confidence: float) -> float:

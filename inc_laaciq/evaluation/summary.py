@@ -149,6 +149,7 @@ def _language(
         words = {check.verdict for check in own if not check.is_warning} or {check.verdict for check in own}
         entry["verdict"] = next(word for word in _ORDER if word in words)
         entry["waived"] = any(check.waiver is not None for check in own)
+        entry["sufficient"] = next((check.is_sufficient for check in own if check.kind == "max_degradation"), None)
     missing = comparison.missing(policy)
     if tag in missing:
         if entry.get("verdict") == "PASS":  # of a task, where the missing likelihood is but a warning
@@ -187,7 +188,7 @@ def _figures(tag: str, comparison: Comparison, two_sided: float) -> dict[str, An
         "bytes": int(before.n_bytes.sum()),
         "documents": documents,
         "effective_documents": None if by_token is None else finite(by_token.n_effective),
-        "detectable": None if sample is None else finite(detectable(sample, one_sided)),
+        "detectable": None if sample is None else finite(detectable(sample, one_sided, len(comparison.languages()))),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -94,11 +95,16 @@ def _dataset(document: Document) -> dict[str, Any]:
     texts = texts if "source" in texts else section(texts, "evaluation")
     source = texts.get("source")
     path = visible(source.get("path")) if isinstance(source, Mapping) else ""
-    name = path or ("" if isinstance(source, Mapping) else visible(source)) or "evaluation text"
+    name = path or ("" if isinstance(source, Mapping) else _place(visible(source))) or "evaluation text"
     found: dict[str, Any] = {"name": name, "type": path or "text"}
     if digest := visible(texts.get("sha256")):
         found["args"] = {"sha256": digest}
     return found
+
+
+def _place(source: str) -> str:
+    """Of a path on somebody's machine only the name: the rest means nothing to a reader of the card."""
+    return PurePosixPath(source).name if source.startswith(("/", "../")) else source
 
 
 def _metric(entry: Document, key: str, confidence: str) -> dict[str, Any] | None:

@@ -86,8 +86,7 @@ class _Printer:
             self._line(f"signature: {shown.signature}", "dim")
         self._line(f"verdict: {shown.verdict}", _STYLES.get(shown.verdict, _DOUBTFUL))
         for reason in shown.reasons:
-            # A reason of a gate begins its line with the verdict, so that it can be searched for.
-            self._line(reason if shown.has_verdicts else f"  {reason}")
+            self._line(reason)  # it begins its line with the verdict, so that it can be searched for
 
     def _verdicts(self, shown: View) -> None:
         """One line a language, which begins with its verdict, worst first; then the figures over all of them."""

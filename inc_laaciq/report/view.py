@@ -45,9 +45,10 @@ UNIT_MEANING = (
 
 #: What the verdicts of languages mean.
 VERDICT_MEANING = (
-    "PASS: the interval keeps clear of the limit. FAIL: it lies beyond it. INCONCLUSIVE: it straddles the limit, so "
-    "more text is needed. NOT-RUN: there are no figures. Detectable: the smallest margin at which a harmless model "
-    "passes with 80% power."
+    "PASS: below the limit with the confidence of the policy. FAIL: above it with that confidence. INCONCLUSIVE: "
+    "neither is sure, so more text is needed. NOT-RUN: there are no figures. Verdicts are one-sided: the two-sided "
+    "interval of a language that passes may reach a little over its limit. Detectable: the smallest margin at which a "
+    "harmless model passes with 80% power."
 )
 
 # Of the two-sided interval of a language, where the document has no policy.

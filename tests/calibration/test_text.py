@@ -66,7 +66,14 @@ def test_rounds_take_every_line_once_in_an_order_that_the_seed_chooses():
 
 def test_rounds_are_the_same_in_every_version():
     # Read off once: evaluations of two releases must choose the same sentences.
-    assert [line.removeprefix("sw ") for _, line in text(n=3).in_rounds(0)] == ["1 0", "2 0", "0 0", "1 1", "2 1", "0 1"]
+    assert [line.removeprefix("sw ") for _, line in text(n=3).in_rounds(0)] == [
+        "1 0",
+        "2 0",
+        "0 0",
+        "1 1",
+        "2 1",
+        "0 1",
+    ]
 
 
 def test_rounds_of_a_lone_document_are_its_lines_and_of_none_are_empty():

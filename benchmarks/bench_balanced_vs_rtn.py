@@ -57,7 +57,7 @@ def main() -> None:
                 print(bits, mode, seed, {k: round(v["ratio"], 3) for k, v in rows[-1]["ratios"].items()}, flush=True)
     content = {
         "question": __doc__.splitlines()[0],
-        "meta": meta(commit=commit(), seeds=options.seeds, tokens_per_language=options.eval_tokens),
+        "meta": {**meta(), "commit": commit(), "seeds": options.seeds, "tokens_per_language": options.eval_tokens},
         "model": {"name": Path(options.model).name, "sha256": source.weights_sha256},
         "evaluation_text_sha256": losses.corpus.sha256,
         "quantized_layers": layers,

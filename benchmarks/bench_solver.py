@@ -38,7 +38,7 @@ def main() -> None:
     torch.set_num_threads(1)
     content = {
         "question": __doc__.splitlines()[0],
-        "meta": meta(commit=commit(), synthetic="weights and tokens are random; only speed is measured"),
+        "meta": {**meta(), "commit": commit(), "synthetic": "weights and tokens are random; only speed is measured"},
         "weights": weights(options.repetitions),
         "calibration": calibration(options.repetitions),
     }

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
     from inc_laaciq.calibration.layers import linearize
     from inc_laaciq.calibration.loader import LanguageLoader
-    from inc_laaciq.criterion import LanguageCriterion
     from inc_laaciq.quant.language_clip import language_aware_clip
+    from inc_laaciq.tuning.criterion import LanguageCriterion
 
 __all__ = [
     "BackendError",
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "LanguageCriterion": "inc_laaciq.criterion",
+    "LanguageCriterion": "inc_laaciq.tuning.criterion",
     "LanguageLoader": "inc_laaciq.calibration.loader",
     "linearize": "inc_laaciq.calibration.layers",
     "language_aware_clip": "inc_laaciq.quant.language_clip",

@@ -1,4 +1,4 @@
-"""The command `inc-laaciq`: the only place that prints or exits.
+"""The command `inc-laaciq`: with `cli_gate`, the only place that prints or exits.
 
 Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
 5 baseline and candidate do not match, 130 interrupted, 143 terminated.

@@ -8,12 +8,12 @@ from typing import Any
 
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.prepare import calibration_batches, row_length
-from inc_laaciq.criterion import LanguageCriterion, Likelihood
 from inc_laaciq.errors import ResourceError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.job import Job
 from inc_laaciq.run_report import Losses, Measured, run_report, run_results, without_text
+from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
 
 COMPARISONS = ("rtn",)
 

@@ -168,7 +168,10 @@ def test_same_run_gives_the_same_bytes(output, tmp_path):
 @pytest.mark.inc
 @pytest.mark.parametrize("keep", [False, True])
 def test_failed_gate_exits_3_and_keeps_the_model_only_if_asked(main, tmp_path, keep):
-    config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "0npb", "max_disparity": "0%"}))
+    content = settings(mode="fast", gate={"max_degradation": "0npb", "max_disparity": "0%"})
+    content["quantization"]["model_wise"]["weight"]["bits"] = 2
+    content["tuning"]["exit_policy"] = {"max_trials": 1}
+    config = write(tmp_path, content)
     done = main("quantize", config, "--output", tmp_path / "out", *(["--keep-failed"] if keep else []), cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "verdict: FAIL" in done.stdout
@@ -183,10 +186,22 @@ def test_failed_gate_exits_3_and_keeps_the_model_only_if_asked(main, tmp_path, k
 
 @pytest.mark.inc
 def test_passed_gate_exits_0(main, tmp_path):
-    config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "50%"}))
-    done = main("quantize", config, "--output", tmp_path / "out", cwd=tmp_path)
+    content = settings(mode="fast", gate={"max_degradation": "50%"})
+    content["la_aciq"]["evaluation"]["tokens_per_language"] = 2048
+    done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "verdict: PASS" in done.stdout
+
+
+@pytest.mark.inc
+def test_too_little_text_is_told_at_once_and_passes_only_where_the_policy_lets_it(main, tmp_path):
+    config = write(tmp_path, settings(mode="fast", gate={"max_degradation": "50%"}))
+    done = main("quantize", config, "--output", tmp_path / "out", "--strict", cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "at least 30 are needed" in done.stdout
+    assert not (tmp_path / "out").exists()
+    record = json.loads((tmp_path / "out.failed" / "laaciq.json").read_text(encoding="utf-8"))
+    assert len(record["trials"]) == 1  # no other configuration could have passed
 
 
 @pytest.mark.inc

@@ -29,12 +29,12 @@ from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
 from inc_laaciq.checkpoint.tokenizer import load_tokenizer
 from inc_laaciq.config import LaaciqSpec, OpRule, RunSpec, WeightSpec, run_spec
-from inc_laaciq.criterion import LanguageCriterion, Likelihood
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.quant.solver import QuantizedWeight
-from inc_laaciq.search import Trial, search
-from inc_laaciq.sensitivity import layer_harm
+from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
+from inc_laaciq.tuning.search import Trial, search
+from inc_laaciq.tuning.sensitivity import layer_harm
 
 logger = logging.getLogger(__name__)
 

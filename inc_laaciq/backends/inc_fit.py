@@ -16,8 +16,8 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.config import RunSpec, WeightSpec
-from inc_laaciq.criterion import LanguageCriterion
 from inc_laaciq.errors import BackendError
+from inc_laaciq.tuning.criterion import LanguageCriterion
 
 _APPROACH = {"post_training_weight_only": "weight_only", "post_training_static_quant": "static"}
 

@@ -66,7 +66,7 @@ class Policy:
     confidence : float
         Of a one-sided bound; 0.5 < confidence < 1.
     min_sentences : int
-        With fewer, a language is INCONCLUSIVE.
+        With fewer, a language cannot pass: it is INCONCLUSIVE unless it certainly fails.
     inconclusive, not_run : "fail" or "warn"
         What a language without a clear verdict, or without figures, does to the verdict of the gate.
     baseline_id : str or None

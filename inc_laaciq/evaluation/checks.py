@@ -55,6 +55,8 @@ class Check:
         Of the policy file.
     waiver : Waiver or None
         In force for this check.
+    lacks_text : bool
+        No model could pass it on so little text.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class Check:
     source: str = "default"
     line: int | None = None
     waiver: Waiver | None = None
+    lacks_text: bool = False
 
     @property
     def is_warning(self) -> bool:
@@ -115,6 +118,7 @@ class Check:
             "source": self.source,
             "line": self.line,
             "waiver": None if waiver is None else waiver_dict(waiver),
+            "lacks_text": self.lacks_text,
         }
 
 
@@ -150,7 +154,7 @@ def check_language(
     confidence : float
         Of a one-sided bound.
     min_sentences : int
-        With fewer, or with fewer than 10 effective documents, the check is INCONCLUSIVE.
+        With fewer, or with fewer than 10 effective documents, the check cannot pass.
     of : str
         What the value is, for the reason.
     languages : int
@@ -171,6 +175,7 @@ def check_language(
         return replace(
             check,
             verdict="INCONCLUSIVE",
+            lacks_text=True,
             bounds=None,
             reason=f"{of} {number(change.value, limit.unit)} rests on a single sentence, so no interval is known; at "
             f"least {min_sentences} are needed",
@@ -187,12 +192,13 @@ def check_language(
         enough = ""
     described = f"{of} {interval(bounds, limit.unit)}"
     detected = replace(check, bounds=bounds, p_value=p_value, detectable=least)
-    if enough:
-        return replace(detected, verdict="INCONCLUSIVE", reason=f"{described} {enough}")
-    if bounds.upper <= limit.value:
-        return replace(detected, verdict="PASS", reason=f"{described} keeps {check.kind} {limit}")
+    # Little text can show harm that is large enough; it can never show that there is none.
     if bounds.value > limit.value and p_value < 1 - confidence:
         return replace(detected, verdict="FAIL", reason=f"{described} is above {check.kind} {limit}")
+    if enough:
+        return replace(detected, verdict="INCONCLUSIVE", reason=f"{described} {enough}", lacks_text=True)
+    if bounds.upper <= limit.value:
+        return replace(detected, verdict="PASS", reason=f"{described} keeps {check.kind} {limit}")
     return replace(
         detected,
         verdict="INCONCLUSIVE",
@@ -248,12 +254,12 @@ def check_spread(
     if is_point:
         described += " (single values, no interval is known)"
     check = replace(check, bounds=bounds)
-    if why:
-        return replace(check, verdict="INCONCLUSIVE", reason=f"{described} {why}")
-    if bounds.upper <= limit.value:
-        return replace(check, verdict="PASS", reason=f"{described} keeps {check.kind} {limit}")
     if bounds.lower > limit.value:
         return replace(check, verdict="FAIL", reason=f"{described} is above {check.kind} {limit}")
+    if why:
+        return replace(check, verdict="INCONCLUSIVE", reason=f"{described} {why}", lacks_text=True)
+    if bounds.upper <= limit.value:
+        return replace(check, verdict="PASS", reason=f"{described} keeps {check.kind} {limit}")
     return replace(check, verdict="INCONCLUSIVE", reason=f"{described} may be above {check.kind} {limit}")
 
 

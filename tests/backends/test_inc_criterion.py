@@ -15,8 +15,8 @@ from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.config import TextSpec, run_spec
 from inc_laaciq.config.bounds import parse_bound
 from inc_laaciq.config.policy import Policy, Rule
-from inc_laaciq.criterion import LanguageCriterion, Likelihood
 from inc_laaciq.errors import EvaluationError, SpecError
+from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
 
 pytestmark = pytest.mark.inc
 

@@ -1,4 +1,4 @@
-"""Make the results in this folder: the shipped model, and its weights as Neural Compressor's own 3-bit rounding leaves them.
+"""Make the results in this folder: the shipped model, and the same with Neural Compressor's own 3-bit rounding.
 
 python recipes/ci/example/make.py
 """

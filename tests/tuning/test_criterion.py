@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from inc_laaciq.config.bounds import Bound, parse_bound
 from inc_laaciq.config.policy import Policy, Rule
-from inc_laaciq.criterion import LanguageCriterion, as_evaluation, score
 from inc_laaciq.errors import EvaluationError, SpecError
+from inc_laaciq.tuning.criterion import LanguageCriterion, as_evaluation, score
 
 POLICY = Policy(default=Rule(max_degradation=parse_bound("5%")))
 
@@ -132,3 +132,15 @@ def test_score_of_a_check_without_a_value_is_finite():
         "checks": [{"verdict": "NOT-RUN", "severity": "error", "value": None, "limit_value": None}],
     }
     assert score(document) == -1e6
+
+
+def test_a_search_ends_where_no_model_could_pass():
+    judged, _ = criterion({"en": 10.0, "sw": 10.0}, {"en": 10.0, "sw": 10.1})
+    assert judged.is_decided
+    judged, _ = criterion({"en": 10.0, "sw": 10.0}, {"en": 10.0, "sw": 19.0})
+    assert not judged.is_decided  # another model may harm it less
+    judged, _ = criterion({"en": 10.0, "sw": 10.0}, {"en": 10.0})
+    assert judged.is_decided
+    assert not judged.is_passed
+    judged, _ = criterion({"en": 10.0})
+    assert not judged.is_decided

@@ -9,7 +9,7 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 from inc_laaciq.quant.solver import SolverSpec, solve
-from inc_laaciq.sensitivity import TOKENS, layer_harm
+from inc_laaciq.tuning.sensitivity import TOKENS, layer_harm
 
 LAYERS = ("transformer.h.0.mlp.dense_h_to_4h", "transformer.h.1.self_attention.dense")
 

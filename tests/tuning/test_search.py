@@ -11,11 +11,11 @@ from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import parse_bound
 from inc_laaciq.config.policy import Policy, Rule
-from inc_laaciq.criterion import LanguageCriterion
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.quant.grid import Grid
 from inc_laaciq.quant.solver import QuantizedWeight
-from inc_laaciq.search import alternatives, failing_languages, search
+from inc_laaciq.tuning.criterion import LanguageCriterion
+from inc_laaciq.tuning.search import alternatives, failing_languages, search
 
 NAMES = ("a", "b", "c", "d")
 POLICY = Policy(default=Rule(max_degradation=parse_bound("5%")))

@@ -95,6 +95,16 @@ class LanguageCriterion:
         """Whether the gate passes the last trial."""
         return bool(self.documents) and self.documents[-1]["verdict"] == "PASS"
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether a search is at its end: the last trial passes, or none could, for lack of text or of figures."""
+        if not self.documents:
+            return False
+        checks = [check for check in self.documents[-1]["checks"] if check["severity"] != "warn"]
+        if any(check["verdict"] == "FAIL" for check in checks):
+            return any(check["kind"] == "waiver" for check in checks if check["verdict"] == "FAIL")
+        return self.is_passed or any(check["verdict"] == "NOT-RUN" or check["lacks_text"] for check in checks)
+
     def is_tolerable(self, trial: int) -> bool:
         """Whether the policy lets a trial through, certain or not."""
         return exit_code(self.documents[trial]["verdict"], self.policy) == 0

@@ -13,8 +13,8 @@ from typing import Any
 
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec
-from inc_laaciq.criterion import LanguageCriterion
 from inc_laaciq.layerwise import Solution
+from inc_laaciq.tuning.criterion import LanguageCriterion
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def search(
 
     for chosen in alternatives(settings, has_text=measure is not None):
         yield trial(f"mode {chosen.mode}, reconciled by {chosen.reconcile}", chosen, solve(layers, chosen))
-        if criterion.is_passed:
+        if criterion.is_decided:
             return
     number = criterion.best()
     chosen, best = tried[number]
@@ -92,7 +92,7 @@ def search(
             part = [steps[name] for name, _ in order[:count]]
             solution = _merged(best, solve([layer for layer in part if layer.weight is not None], chosen), part)
             yield trial(_describe(part), chosen, solution)
-            if criterion.is_passed:
+            if criterion.is_decided:
                 return
         raised |= steps
         number = len(criterion.documents) - 1  # in which all layers took this step

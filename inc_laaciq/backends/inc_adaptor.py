@@ -64,7 +64,7 @@ class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
 
     def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, calib_func: Any = None) -> Any:
         """Copy of the model with the solution's weights; the float model stays as it is."""
-        solution = self.solutions[tune_cfg[STRATEGY]["trial"]]
+        solution = self.solutions[tune_cfg[STRATEGY].get("trial", 0)]
         for (name, _), config in tune_cfg["op"].items():
             if config["weight"]["dtype"] != "fp32":
                 # No algorithm of Neural Compressor has this name, so its own code leaves the weights alone.
@@ -169,7 +169,9 @@ class LaAciqSearch:
             return layer_harm(model, solution.weights, text or batches or {}, progress=progress)
 
         if self._languages is None:
-            trials: Iterable[Trial] = [Trial(number=0, description="", solution=solved(layers, settings))]
+            trials: Iterable[Trial] = [
+                Trial(number=0, description="", settings=settings, solution=solved(layers, settings))
+            ]
         else:
             trials = search(
                 layers,
@@ -209,7 +211,9 @@ class LaAciqSearch:
                 config[key].kwargs = {**op.kwargs, _BITS: weights[name].grid.bits}
             else:
                 config[key] = op
-        config[STRATEGY] = {"trial": trial.number, "description": trial.description}
+        config[STRATEGY] = {"mode": trial.settings.mode, "reconcile": trial.settings.reconcile}
+        if trial.number:
+            config[STRATEGY]["trial"] = trial.number
         return config
 
     def _remember(self, trial: Trial, config: dict[Any, Any]) -> None:

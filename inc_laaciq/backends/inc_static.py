@@ -68,7 +68,7 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
 
     def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, q_func: Any = None) -> Any:
         """Quantized copy of the model; the float model stays as it is."""
-        self.solution = self.solutions[tune_cfg[STRATEGY]["trial"]]
+        self.solution = self.solutions[tune_cfg[STRATEGY].get("trial", 0)]
         for (name, _), config in tune_cfg["op"].items():
             if plain_name(name) in self.solution.weights:
                 config["activation"]["algorithm"] = "minmax"  # its observer takes a range; `kl` keeps a histogram

@@ -35,11 +35,14 @@ class Trial:
     number : int
         From 0.
     description : str
+    settings : LaaciqSpec
+        That it was solved with.
     solution : Solution
     """
 
     number: int
     description: str
+    settings: LaaciqSpec
     solution: Solution
 
 
@@ -76,7 +79,7 @@ def search(
             del tried[old]  # codes of a whole model: two are kept, the best and this one
         number = len(criterion.documents)
         tried[number] = (chosen, solution)
-        return Trial(number=number, description=description, solution=solution)
+        return Trial(number=number, description=description, settings=chosen, solution=solution)
 
     for chosen in alternatives(settings, has_text=measure is not None):
         yield trial(f"mode {chosen.mode}, reconciled by {chosen.reconcile}", chosen, solve(layers, chosen))

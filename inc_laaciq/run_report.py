@@ -12,18 +12,22 @@ from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.config import TextSpec
+from inc_laaciq.evaluation.aligned import choose_aligned
 from inc_laaciq.evaluation.compare import overview, ratios
 from inc_laaciq.evaluation.degradation import Degradation, degradation
 from inc_laaciq.evaluation.gate import judge
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.evaluation.results import content_id, finite, results_dict
+from inc_laaciq.evaluation.sentences import choose_sentences
 from inc_laaciq.job import Job
 from inc_laaciq.languages import name, script
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.provenance import meta
 
 SCHEMA = "inc-laaciq/run/1"
+
+_QUOTED = 300  # characters of a sentence that a report shows
 
 Losses = Mapping[str, SentenceLosses]
 Trials = Sequence[Mapping[str, Any]]
@@ -62,6 +66,7 @@ def run_report(
     """Content of `laaciq.json`, but for what only the written folder can tell (bytes, hashes)."""
     settings = job.run.la_aciq
     judged = judge_run(job, solution, measured)
+    _quote_worst(job, judged["sentences"])
     tokens = loader.n_tokens if loader is not None else {}
     for tag, entry in judged["languages"].items():
         if "missing" not in entry:
@@ -85,6 +90,23 @@ def run_report(
         "heat": _heat(solution, compared),
         "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials, judged)])),
     }
+
+
+def _quote_worst(job: Job, sentences: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Give the worst sentences their text, which the losses do not hold; long ones are cut."""
+    spec, corpus, tokenizer = job.run.la_aciq.evaluation, job.evaluation, job.source.tokenizer
+    if spec is None or corpus is None or not sentences:
+        return
+    quota, seed = spec.tokens_per_language, spec.seed
+    if spec.aligned:
+        chosen = choose_aligned(corpus, tokenizer, tokens_per_language=quota, seed=seed)
+    else:
+        texts = [corpus.texts[tag] for tag in sentences]
+        chosen = [choose_sentences(text, tokenizer, tokens_per_language=quota, seed=seed) for text in texts]
+    for found in chosen:
+        for entry in sentences.get(found.tag, ()):
+            text = tokenizer.decode(found.ids[entry["index"]], skip_special_tokens=True)
+            entry["text"] = text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
 def _search_note(trials: Trials, judged: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -66,6 +67,21 @@ def output(tmp_path_factory):
     done = run("quantize", config, "--output", folder / "out", "--compare", "rtn", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "out", done
+
+
+@pytest.mark.inc
+def test_worst_sentences_are_quoted_as_they_are_in_the_text(output):
+    folder, _ = output
+    record = json.loads((folder / "laaciq.json").read_text(encoding="utf-8"))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for tag in LANGUAGES:
+        lines = (TEXT / "evaluation" / f"{tag}.txt").read_text(encoding="utf-8").splitlines()
+        worst = record["sentences"][tag]
+        assert [entry["degradation"] for entry in worst] == sorted((e["degradation"] for e in worst), reverse=True)
+        for entry in worst:
+            quoted = entry["text"].removesuffix("...").strip()
+            assert any(line.strip().startswith(quoted) for line in lines), quoted
+        assert html.escape(worst[0]["text"].strip()[:20]) in page
 
 
 @pytest.mark.inc

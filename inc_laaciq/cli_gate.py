@@ -86,7 +86,8 @@ def gate(
     paths = _given(outputs)
     modes = {"--explain": explain, "--validate": validate is not None, "--self-test": self_test}
     if chosen := [option for option, is_given in modes.items() if is_given]:
-        _refuse_judging(chosen, [candidate, baseline, previous, *paths.values()])
+        rules_given = [] if explain else [policy, max_degradation, max_disparity]
+        _refuse_judging(chosen, [candidate, baseline, previous, *rules_given, *paths.values()])
     if validate is not None:
         _validate(validate)
     elif self_test:
@@ -173,11 +174,11 @@ def _judge(
     sys.exit(exit_code(document["verdict"], policy, strict=strict))
 
 
-def _refuse_judging(modes: list[str], given: list[Path | None]) -> None:
+def _refuse_judging(modes: list[str], given: list[Path | str | None]) -> None:
     """Refuse to leave a candidate unjudged in silence: a CI job would take that for a pass."""
     if len(modes) > 1:
         raise SpecError(f"{' and '.join(modes)} are different things; give one")
-    if unused := [str(path) for path in given if path is not None]:
+    if unused := [str(each) for each in given if each is not None]:
         raise SpecError(f"{modes[0]} judges nothing, so it takes no {', '.join(unused)}")
 
 

@@ -152,6 +152,12 @@ class TestVerdicts:
         policy(tmp_path, max_degradation="5%")
         assert message in error(gate(GOOD, *given))
 
+    @pytest.mark.parametrize("mode", [["--self-test"], ["--validate", "policy.yaml"]], ids=" ".join)
+    @pytest.mark.parametrize("rules", [["--policy", "policy.yaml"], ["--max-degradation", "5%"]], ids=" ".join)
+    def test_bounds_that_nothing_would_be_judged_by_exit_2(self, main, tmp_path, mode, rules):
+        policy(tmp_path, max_degradation="5%")
+        assert f"takes no {rules[1]}" in error(main("gate", *mode, *rules))
+
     def test_nothing_to_judge_exits_2(self, main, tmp_path):
         assert "no CANDIDATE" in error(main("gate", "--max-degradation", "5%"))
         assert "no --baseline" in error(main("gate", write_baseline(tmp_path), "--max-degradation", "5%"))

@@ -38,7 +38,7 @@ from inc_laaciq.tuning.sensitivity import layer_harm
 
 logger = logging.getLogger(__name__)
 
-_BITS = ("weight", "bits")
+_BITS, _DTYPE = ("weight", "bits"), ("weight", "dtype")
 
 # Neural Compressor's own codes for its global `quant_options.quant_type`, which it sets but never resets.
 _WEIGHT_ONLY, _STATIC = 3, 1
@@ -115,6 +115,7 @@ class LaAciqSearch:
         self._settings = run.la_aciq
         self._mode_is_given = mode_is_given
         self._timeout = timeout
+        self._started = time.monotonic()  # before Neural Compressor's clock, or its interrupt would look like a user's
         self._criterion = criterion
 
     def _own_adaptor(self) -> Any:
@@ -208,7 +209,9 @@ class LaAciqSearch:
                 config[key] = type(op)(*key, "fp32", self.tuning_space)
             elif not self._is_static and op.kwargs.get(_BITS) != weights[name].grid.bits:
                 config[key] = copy.copy(op)
-                config[key].kwargs = {**op.kwargs, _BITS: weights[name].grid.bits}
+                # Its `int4` and `int8` would set the bits back.
+                config[key].weight_dtype = "int"
+                config[key].kwargs = {**op.kwargs, _BITS: weights[name].grid.bits, _DTYPE: "int"}
             else:
                 config[key] = op
         config[STRATEGY] = {"mode": trial.settings.mode, "reconcile": trial.settings.reconcile}
@@ -252,14 +255,13 @@ class LaAciqSearch:
 
     def traverse(self) -> None:
         """Neural Compressor's search; what goes wrong in it is kept, because `fit` swallows exceptions."""
-        started = time.monotonic()
         try:
             super().traverse()  # type: ignore[misc]
         except LaaciqError as error:
             self._failure = error
         except KeyboardInterrupt as error:
             # Neural Compressor's own time limit also arrives as an interrupt, and then the best model so far counts.
-            if not self._timeout or time.monotonic() - started < self._timeout:
+            if not self._timeout or time.monotonic() - self._started < self._timeout:
                 self._failure = error
             elif not self.tune_result_record:
                 self._failure = EvaluationError(
@@ -364,12 +366,16 @@ def _run_of(kwargs: Mapping[str, Any]) -> RunSpec:
 def _criterion_of(run: RunSpec, model: torch.nn.Module, eval_func: Any) -> LanguageCriterion | None:
     """Judge by language, if the configuration has a gate and there is something to judge."""
     if isinstance(eval_func, LanguageCriterion):
+        if eval_func.baseline is not None:
+            raise SpecError("eval_func is a LanguageCriterion that has judged another search. Make a new one for each")
         return eval_func
     settings = run.la_aciq
     if settings.gate is None:
         return None
     if eval_func is not None:
-        return LanguageCriterion(eval_func, settings.gate)
+        # A language that the configuration lists has to be among the figures.
+        required = dict.fromkeys((*settings.gate.required_languages, *(settings.languages or ())))
+        return LanguageCriterion(eval_func, replace(settings.gate, required_languages=tuple(required)))
     if settings.evaluation is None:
         logger.warning("la_aciq.gate has neither eval_func nor la_aciq.evaluation.texts: nothing is judged")
         return None

@@ -38,9 +38,16 @@ def check_match(
             f"the candidate {candidate.source} is a float model and the baseline {baseline.source} is quantized. They "
             "seem to be the wrong way round: give the float model as the baseline."
         )
+    is_quantized = candidate.model.get("kind", "float") != "float"
+    is_itself = bool(candidate.id) and (candidate.id, candidate.model) == (baseline.id, baseline.model)
+    if not is_previous and is_quantized and is_itself:
+        raise MismatchError(
+            f"{candidate.source} and {baseline.source} are the same results of a quantized model, which shows no harm "
+            "whatever it does. Give the float model as the baseline."
+        )
     _same_kind(candidate, baseline)
     _same("tokenizer", candidate, baseline, candidate.tokenizer.get("sha256"), baseline.tokenizer.get("sha256"))
-    if candidate.model.get("kind", "float") != "float":
+    if is_quantized:
         _same("float model", candidate, baseline, candidate.model.get("sha256"), baseline.model.get("sha256"))
     ours, theirs = _tasks(candidate), _tasks(baseline)
     for task in sorted(ours.keys() & theirs.keys()):

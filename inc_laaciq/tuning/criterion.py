@@ -1,8 +1,8 @@
 """The per-language criterion of a tuning loop: it judges every trial with the gate and answers with one number.
 
 Neural Compressor compares a scalar with the scalar of the float model.  The scalar here is 1 for the float model and
-for a trial that the gate passes, and at most 0 for any other: so its own criterion, whatever tolerance it has, accepts
-exactly what the gate passes.
+for a trial that the gate passes, and at most minus a million for any other: so its own criterion, whatever tolerance it
+has, relative or absolute, accepts exactly what the gate passes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ Measure = Literal["loss", "perplexity"]
 
 PASSED = 1.0
 
-_FULL_SCORE_LOSS = 1e6
+_REJECTED = -1e6
+"""Below any target that a tolerance can give: an absolute one may be 5 where a user thinks of percentage points."""
+
+_LARGEST_EXCESS = 1e6
 
 
 class LanguageCriterion:
@@ -63,7 +66,7 @@ class LanguageCriterion:
     >>> perplexities = iter([{"en": 10.0, "sw": 20.0}, {"en": 10.1, "sw": 24.0}, {"en": 10.2, "sw": 20.4}])
     >>> criterion = LanguageCriterion(lambda model: next(perplexities), policy, measure="perplexity")
     >>> [round(criterion(model), 2) for model in ("float", "first trial", "second trial")]
-    [1.0, -4.0, 1.0]
+    [1.0, -1000004.0, 1.0]
     >>> criterion.documents[0]["reasons"][0]
     'FAIL sw: relative perplexity +20% is above max_degradation 5% (one value, no interval is known)'
     """
@@ -103,7 +106,20 @@ class LanguageCriterion:
         checks = [check for check in self.documents[-1]["checks"] if check["severity"] != "warn"]
         if any(check["verdict"] == "FAIL" for check in checks):
             return any(check["kind"] == "waiver" for check in checks if check["verdict"] == "FAIL")
-        return self.is_passed or any(check["verdict"] == "NOT-RUN" or check["lacks_text"] for check in checks)
+        if self.is_passed:
+            return True
+        if self._is_broken():
+            return False
+        return any(check["verdict"] == "NOT-RUN" or check["lacks_text"] for check in checks)
+
+    def _is_broken(self) -> bool:
+        """Whether the last trial gives NaN or infinity on a language on which the float model works: others may not."""
+        if self.baseline is None:
+            return False
+        last = self.evaluations[-1]
+        broken = {*last.missing, *(tag for tag, losses in last.losses.items() if not losses.is_valid)}
+        works = {tag for tag, losses in self.baseline.losses.items() if losses.is_valid}
+        return not broken.isdisjoint(works - self.baseline.missing.keys())
 
     def is_tolerable(self, trial: int) -> bool:
         """Whether the policy lets a trial through, certain or not."""
@@ -197,8 +213,8 @@ class Likelihood:
 
 
 def score(document: Mapping[str, Any]) -> float:
-    """1 if the gate passes, else minus the largest share of a bound that is used up; infinity is cut."""
-    return PASSED if document["verdict"] == "PASS" else -min(excess(document), _FULL_SCORE_LOSS)
+    """1 if the gate passes, else far below, and lower by the largest share of a bound used up, cut at a million."""
+    return PASSED if document["verdict"] == "PASS" else _REJECTED - min(excess(document), _LARGEST_EXCESS)
 
 
 def excess(document: Mapping[str, Any]) -> float:

@@ -108,7 +108,10 @@ def alternatives(settings: LaaciqSpec, *, has_text: bool) -> list[LaaciqSpec]:
     if has_text:
         found.append(replace(settings, mode="balanced"))
         found += [replace(settings, mode="balanced", reconcile=rule, shares=None) for rule in ("cvar", "minimax")]
-    return list({(spec.mode, spec.reconcile): spec for spec in reversed(found)}.values())[::-1]
+    first: dict[tuple[str, str], LaaciqSpec] = {}
+    for spec in found:
+        first.setdefault((spec.mode, spec.reconcile), spec)
+    return list(first.values())
 
 
 def failing_languages(document: Mapping[str, Any]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from neural_compressor import quantization
@@ -143,23 +145,25 @@ def test_what_is_not_certain_is_taken_at_the_end_if_the_policy_lets_it(bloom, ba
     from inc_laaciq.evaluation.losses import SentenceLosses
     from inc_laaciq.evaluation.measured import Evaluation
 
-    def evaluation(loss):
-        few = SentenceLosses(tag="sw", loss=[loss] * 4, tokens=[10] * 4, n_bytes=[40] * 4, document=[0, 1, 2, 3])
-        return Evaluation(source="few sentences", id="", losses={"sw": few})
+    noise = np.random.default_rng(0).normal(10 * math.log(1.045), 0.4, 40)  # 4.5 % more perplexity, give or take
 
-    class Few:
+    class Doubtful:
         def __init__(self):
-            self.turns = iter([20.0, *[20.1] * 50])
+            self.losses = iter([np.full(40, 20.0), *[20.0 + noise] * 50])
 
         def __call__(self, model):
-            return evaluation(next(self.turns))
+            ones = np.ones(40, dtype=np.int64)
+            sw = SentenceLosses(
+                tag="sw", loss=next(self.losses), tokens=10 * ones, n_bytes=40 * ones, document=np.arange(40)
+            )
+            return Evaluation(source="made", id="", losses={"sw": sw})
 
     gate = {"max_degradation": "5%", "inconclusive": consequence}
     if consequence == "fail":
         with pytest.raises(EvaluationError, match="INCONCLUSIVE sw"):
-            quantize(bloom, batches, Few(), max_trials=2, gate=gate)
+            quantize(bloom, batches, Doubtful(), max_trials=2, gate=gate)
         return
-    quantized = quantize(bloom, batches, Few(), max_trials=2, gate=gate)
+    quantized = quantize(bloom, batches, Doubtful(), max_trials=2, gate=gate)
     assert [trial["verdict"] for trial in quantized.la_aciq_trials] == ["INCONCLUSIVE"] * 2
 
 
@@ -168,6 +172,65 @@ def test_a_criterion_for_smaller_scores_is_refused(bloom, batches):
     conf.accuracy_criterion = AccuracyCriterion(higher_is_better=False)
     with pytest.raises(SpecError, match="higher_is_better"):
         quantization.fit(bloom, conf, calib_dataloader=inc_laaciq.LanguageLoader(batches), eval_func=Figures(BASE))
+
+
+def test_a_language_that_is_listed_and_has_no_figures_never_passes(bloom, batches):
+    with pytest.raises(EvaluationError, match="NOT-RUN tr"):
+        quantize(bloom, batches, Figures(BASE), languages=["en", "sw", "tr"])
+    assert quantize(bloom, batches, Figures(BASE), languages=["en", "sw"]) is not None
+
+
+def test_a_criterion_that_has_judged_before_is_refused(bloom, batches):
+    criterion = LanguageCriterion(Figures(BASE), Policy(default=Rule(max_degradation=parse_bound("5%"))))
+    assert quantize(bloom, batches, criterion).la_aciq_trials[-1]["verdict"] == "PASS"
+    with pytest.raises(SpecError, match="new one"):
+        quantize(bloom, batches, criterion)
+
+
+def test_minimax_that_was_asked_for_is_what_is_tried_first(bloom, batches):
+    quantized = quantize(bloom, batches, Figures(BASE), mode="balanced", reconcile="minimax", max_trials=1)
+    assert quantized.la_aciq_trials[0]["description"] == "mode balanced, reconciled by minimax"
+
+
+@pytest.mark.parametrize("dtype", ["int", "int4"])
+def test_configuration_has_the_bits_of_the_weights_whatever_names_them(bloom, batches, dtype):
+    conf = PostTrainingQuantConfig(
+        approach="weight_only",
+        quant_level=1,
+        op_type_dict={".*": {"weight": {"dtype": [dtype], "bits": [4], "group_size": [32], "scheme": ["sym"]}}},
+        tuning_criterion=TuningCriterion(strategy="la_aciq", strategy_kwargs={"mode": "fast"}),
+    )
+    policy = Policy(default=Rule(max_degradation=parse_bound("5%")))
+    layer = "transformer.h.1.mlp.dense_h_to_4h"
+    criterion = LanguageCriterion(HarmByLayer(bloom, layer, allowed=0.02), policy)
+    loader = inc_laaciq.LanguageLoader(batches)
+    quantized = quantization.fit(bloom, conf, calib_dataloader=loader, eval_func=criterion)
+    assert quantized.la_aciq.weights[layer].grid.bits == 8
+    for (name, _), op in quantized.q_config["op"].items():
+        if op["weight"]["dtype"] != "fp32":
+            assert op["weight"]["bits"] == quantized.la_aciq.weights[name].grid.bits
+
+
+def test_a_time_limit_that_passes_is_no_interrupt_of_the_user(bloom, batches):
+    class Slow(Figures):
+        def __call__(self, model):
+            figures = super().__call__(model)
+            while self.calls > 2:  # until Neural Compressor's clock strikes
+                pass
+            return figures
+
+    run = run_spec(
+        {
+            "la_aciq": {"mode": "fast", "gate": {"max_degradation": "5%"}},
+            "strategy": "la_aciq",
+            "tuning": {"exit_policy": {"timeout": 8}},
+        }
+    )
+    slow = Slow(BASE, {"en": 10.0, "sw": 19.0})
+    with pytest.raises(EvaluationError, match="FAIL sw"):
+        quantization.fit(
+            bloom, post_training_config(run), calib_dataloader=inc_laaciq.LanguageLoader(batches), eval_func=slow
+        )
 
 
 def test_with_a_time_limit_the_search_ends_at_the_first_pass_too(bloom, batches):

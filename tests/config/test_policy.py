@@ -61,8 +61,8 @@ def policy(**settings: Any) -> Policy:
         (TaskRule, {"pattern": "a_{language}_{lang}", "metric": "acc"}, "exactly once"),
         (
             TaskRule,
-            {"pattern": "a_{language}", "metric": "acc,none"},
-            "names a filter too. Write the metric alone: 'acc'",
+            {"pattern": "a_{language}", "metric": "acc,a,b"},
+            "is not the name of a metric",
         ),
         (TaskRule, {"pattern": "a_{language}", "metric": "acc", "higher_is_better": 1}, "not a boolean"),
         (

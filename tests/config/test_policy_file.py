@@ -211,7 +211,7 @@ def test_wrong_file(tmp_path: Path, text: str, message: str) -> None:
             "3: tasks.belebele is not the name of a task with {language} in it exactly",
         ),
         ("tasks:\n  'a_{language}': {}", "4: tasks['a_{language}'] has no metric. Write metric: acc."),
-        ("tasks: {'a_{language}': {metric: 'acc,none'}}", "3: tasks['a_{language}'].metric='acc,none' names a filter"),
+        ("tasks: {'a_{language}': {metric: 'acc,a,b'}}", "3: tasks['a_{language}'].metric='acc,a,b' is not the name"),
         (
             "tasks: {'a_{language}': {metric: acc, max_degradation: 2%}}",
             "3: tasks['a_{language}'].max_degradation='2%' is in %, which bounds likelihood",

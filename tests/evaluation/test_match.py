@@ -46,7 +46,13 @@ def test_a_quantized_baseline_of_a_float_candidate_is_the_wrong_way_round():
     refused(float_, quantized, "wrong way round")
     check_match(float_, quantized, is_previous=True)
     check_match(quantized, float_)
-    check_match(quantized, quantized)
+
+
+def test_a_quantized_model_is_not_its_own_baseline():
+    first, second = (evaluation(model={"kind": "inc", "sha256": "a"}, id=value * 64) for value in "01")
+    refused(first, first, "same results of a quantized model")
+    check_match(first, second)
+    check_match(first, first, is_previous=True)
 
 
 @pytest.mark.parametrize("key", ["version", "n_shot", "doc_hash", "prompt_hash", "target_hash"])

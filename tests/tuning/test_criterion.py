@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -97,13 +98,13 @@ def test_score_is_one_exactly_if_every_language_keeps_its_bound(base, worse, lim
     shares = [(after[tag] / before[tag] - 1) / limit for tag in tags]
     if all(abs(share - 1) > 1e-9 for share in shares):
         assert (scores[1] == 1.0) == (max(shares) <= 1)
-        assert scores[1] == 1.0 or scores[1] == pytest.approx(-max(shares))
+        assert scores[1] == 1.0 or scores[1] == pytest.approx(-1e6 - max(shares))
 
 
 def test_any_tolerance_of_neural_compressor_accepts_exactly_a_pass():
     # Its target is base * (1 - tolerance) or base - tolerance, with base 1.
     _, scores = criterion({"en": 10.0}, {"en": 10.6}, {"en": 10.4})
-    for tolerance in (0.0, 0.01, 0.5, 0.99):
+    for tolerance in (0.0, 0.01, 0.5, 0.99, 1.0, 5.0, 100.0):
         assert scores[1] < 1 - tolerance <= scores[2]
 
 
@@ -131,7 +132,7 @@ def test_score_of_a_check_without_a_value_is_finite():
         "verdict": "NOT-RUN",
         "checks": [{"verdict": "NOT-RUN", "severity": "error", "value": None, "limit_value": None}],
     }
-    assert score(document) == -1e6
+    assert score(document) == -2e6
 
 
 def test_a_search_ends_where_no_model_could_pass():
@@ -144,3 +145,19 @@ def test_a_search_ends_where_no_model_could_pass():
     assert not judged.is_passed
     judged, _ = criterion({"en": 10.0})
     assert not judged.is_decided
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_search_goes_on_where_only_the_quantized_model_is_broken(value):
+    judged, _ = criterion({"en": 10.0, "sw": 10.0}, {"en": 10.0, "sw": value})
+    assert not judged.is_decided  # more bits may mend it
+    judged, _ = criterion({"en": 10.0, "sw": value}, {"en": 10.0, "sw": value})
+    assert judged.is_decided
+
+
+def test_a_search_ends_where_a_language_must_not_pass_for_another_reason():
+    figures = as_evaluation({"perplexity": {"en": 10.0, "sw": 10.0}})
+    uncalibrated = replace(figures, missing={"sw": "no calibration text was found"})
+    judged, _ = criterion(uncalibrated, uncalibrated)
+    assert judged.documents[0]["verdict"] == "NOT-RUN"
+    assert judged.is_decided

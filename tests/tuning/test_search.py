@@ -112,6 +112,10 @@ def test_nothing_is_tried_twice():
         ("balanced", "cvar"),
         ("balanced", "minimax"),
     ]
+    for asked in (LaaciqSpec(mode=mode, reconcile="minimax") for mode in ("balanced", "fast")):
+        found = alternatives(asked, has_text=True)
+        assert found[0] == asked
+        assert len({(spec.mode, spec.reconcile) for spec in found}) == len(found)
     assert alternatives(LaaciqSpec(mode="fast"), has_text=False) == [LaaciqSpec(mode="fast")]
 
 

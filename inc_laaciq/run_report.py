@@ -64,7 +64,7 @@ def run_report(
     job: Job, solution: Solution, measured: Measured, loader: LanguageLoader | None, trials: Trials = ()
 ) -> dict[str, Any]:
     """Content of `laaciq.json`, but for what only the written folder can tell (bytes, hashes)."""
-    settings = job.run.la_aciq
+    settings, kept = job.run.la_aciq, _kept(trials)
     judged = judge_run(job, solution, measured)
     _quote_worst(job, judged["sentences"])
     tokens = loader.n_tokens if loader is not None else {}
@@ -77,8 +77,8 @@ def run_report(
         "schema": SCHEMA,
         "meta": meta(),
         "config": job.run.as_dict(),
-        "mode": settings.mode,
-        "reconcile": settings.reconcile,
+        "mode": kept.get("mode", settings.mode),
+        "reconcile": kept.get("reconcile", settings.reconcile),
         "model": {"name": model_name(job.source.source), "sha256": job.source.weights_sha256},
         "texts": {
             "calibration": _texts(settings.calibration, job.calibration),
@@ -88,7 +88,7 @@ def run_report(
         "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
         "trials": list(trials),
         "heat": _heat(solution, compared),
-        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials, judged)])),
+        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials)])),
     }
 
 
@@ -109,12 +109,17 @@ def _quote_worst(job: Job, sentences: Mapping[str, list[dict[str, Any]]]) -> Non
             entry["text"] = text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
-def _search_note(trials: Trials, judged: Mapping[str, Any]) -> list[str]:
+def _kept(trials: Trials) -> Mapping[str, Any]:
+    """The trial whose model is the result; empty where there was no search."""
+    return next((trial for trial in trials if trial["kept"]), {})
+
+
+def _search_note(trials: Trials) -> list[str]:
     """What was kept, if it is not what was asked for."""
     if len(trials) < 2:
         return []
-    kept = next((trial for trial in trials if trial["reasons"] == judged["reasons"]), None)
-    what = "" if kept is None else f"; kept is trial {kept['number']}: {kept['description']}"
+    kept = _kept(trials)
+    what = f"; kept is trial {kept['number']}: {kept['description']}" if kept else ""
     return [f"{len(trials)} configurations were tried for the gate, the one that was asked for first{what}"]
 
 

@@ -169,6 +169,8 @@ class LaAciqSearch:
             text = {tag: rows for tag, rows in (batches or {}).items() if tag in languages}
             return layer_harm(model, solution.weights, text or batches or {}, progress=progress)
 
+        if self._languages is not None:
+            self._languages.require(batches or ())
         if self._languages is None:
             trials: Iterable[Trial] = [
                 Trial(number=0, description="", settings=settings, solution=solved(layers, settings))
@@ -224,6 +226,10 @@ class LaAciqSearch:
         kept = {trial.number}
         if self._languages is not None:
             self._languages.labels[trial.number] = trial.description
+            method: dict[str, str] = {"mode": trial.settings.mode, "reconcile": trial.settings.reconcile}
+            self._languages.methods[trial.number] = method
+            unfit = {tag: f"the float model fails on it: {why}" for tag, why in trial.solution.invalid.items()}
+            self._languages.missing |= unfit
             if self._languages.documents:
                 kept.add(self._languages.best())
         self._solutions[trial.number], self._configs[trial.number] = trial.solution, config
@@ -280,6 +286,8 @@ class LaAciqSearch:
         """The accepted model, or the reason why there is none."""
         if self._failure is not None:
             raise self._failure
+        if self._languages is not None and self._languages.is_passed:
+            self._languages.kept = len(self._languages.documents) - 1
         if best is None:
             best = self._nearest()
         if self._languages is not None:
@@ -295,6 +303,7 @@ class LaAciqSearch:
             trial = criterion.best()
             if not self._keep_best and not criterion.is_tolerable(trial):
                 raise EvaluationError(self._why_nothing_passed())
+            criterion.kept = trial
             config = self._tune_cfg_converter(self._configs[trial])  # type: ignore[attr-defined]
             self._found = self.adaptor.quantize(config, self.model, self.calib_dataloader, self.q_func)
         return self._found

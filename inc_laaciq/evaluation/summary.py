@@ -68,9 +68,27 @@ def gate_document(
         "checks": [check.as_dict() for check in checks],
         "waivers": [dict(waiver) for waiver in waivers],
         "sentences": _worst_sentences(comparison, measured),
-        "notes": list(dict.fromkeys([*candidate.notes, *baseline.notes, *(policy.notes if policy else ())])),
+        "notes": _notes(comparison, policy, measured),
     }
     return document
+
+
+def _notes(comparison: Comparison, policy: Policy | None, measured: Sequence[str]) -> list[str]:
+    notes = [*comparison.candidate.notes, *comparison.baseline.notes]
+    losses = comparison.baseline.losses
+    undivided = [tag for tag in measured if losses[tag].n > 1 and len(set(losses[tag].document.tolist())) == 1]
+    if undivided:
+        notes.append(
+            f"the text of {', '.join(undivided)} does not say which sentences are of one document: each is taken as "
+            "independent of the others, and where they are not, verdicts are too sure"
+        )
+    if policy is not None:
+        notes += policy.notes
+        if policy.relative_to is not None:
+            notes.append(
+                f"{policy.relative_to} is what others are judged relative to: max_degradation leaves it unbounded"
+            )
+    return list(dict.fromkeys(notes))
 
 
 def reasons(checks: Sequence[Check], verdict: Verdict) -> list[str]:

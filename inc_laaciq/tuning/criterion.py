@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -57,6 +58,12 @@ class LanguageCriterion:
         Of every trial.
     labels : dict of int -> str
         What a trial was, by its number from 0.
+    methods : dict of int -> dict
+        Its `mode` and `reconcile`.
+    missing : dict of language -> str
+        Languages that no trial may pass for, with the reason.
+    kept : int or None
+        Number of the trial whose model is the result.
 
     Examples
     --------
@@ -81,6 +88,9 @@ class LanguageCriterion:
         self.documents: list[dict[str, Any]] = []
         self.evaluations: list[Evaluation] = []
         self.labels: dict[int, str] = {}
+        self.methods: dict[int, dict[str, str]] = {}
+        self.missing: dict[str, str] = {}
+        self.kept: int | None = None
 
     def __call__(self, model: Any) -> float:
         """Score of a model: 1 for the first one and for every one that passes."""
@@ -88,6 +98,7 @@ class LanguageCriterion:
         if self.baseline is None:
             self.baseline = evaluation
             return PASSED
+        evaluation = replace(evaluation, missing={**evaluation.missing, **self.missing})
         self.evaluations.append(evaluation)
         document = judge(evaluation, self.baseline, self.policy)
         self.documents.append(document)
@@ -104,22 +115,32 @@ class LanguageCriterion:
         if not self.documents:
             return False
         checks = [check for check in self.documents[-1]["checks"] if check["severity"] != "warn"]
+        absent = {check["language"] for check in checks if check["kind"] == "presence"} - self._broken()
+        if absent and self.policy.not_run == "fail":
+            return True
         if any(check["verdict"] == "FAIL" for check in checks):
             return any(check["kind"] == "waiver" for check in checks if check["verdict"] == "FAIL")
         if self.is_passed:
             return True
-        if self._is_broken():
+        if self._broken():
             return False
         return any(check["verdict"] == "NOT-RUN" or check["lacks_text"] for check in checks)
 
-    def _is_broken(self) -> bool:
-        """Whether the last trial gives NaN or infinity on a language on which the float model works: others may not."""
+    def _broken(self) -> set[str]:
+        """Languages on which the last trial gives NaN or infinity and the float model works: others may not."""
         if self.baseline is None:
-            return False
+            return set()
         last = self.evaluations[-1]
         broken = {*last.missing, *(tag for tag, losses in last.losses.items() if not losses.is_valid)}
         works = {tag for tag, losses in self.baseline.losses.items() if losses.is_valid}
-        return not broken.isdisjoint(works - self.baseline.missing.keys())
+        return broken & works - self.baseline.missing.keys() - self.missing.keys()
+
+    def require(self, languages: Iterable[str]) -> None:
+        """Let no trial pass without figures for these languages, where the figures are this package's own."""
+        if isinstance(self._evaluate, Likelihood):
+            for tag in languages:
+                if tag not in self._evaluate.languages:
+                    self.missing.setdefault(tag, "no evaluation text was found")
 
     def is_tolerable(self, trial: int) -> bool:
         """Whether the policy lets a trial through, certain or not."""
@@ -131,6 +152,8 @@ class LanguageCriterion:
             {
                 "number": number + 1,
                 "description": self.labels.get(number, ""),
+                "kept": number == self.kept,
+                **self.methods.get(number, {}),
                 "verdict": document["verdict"],
                 "reasons": document["reasons"],
                 "worst_language": document["worst_language"],
@@ -186,6 +209,11 @@ class Likelihood:
         self._missing = {**dict.fromkeys(corpus.missing, "no text was found"), **(missing or {})}
         self._progress = progress
         self._number = 0
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that have text."""
+        return self._corpus.languages
 
     def __call__(self, model: Any) -> Evaluation:
         """Losses of a model, sentence by sentence."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.layerwise import passes, statistics_bytes
+from inc_laaciq.memory import available_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5}
 # Share of the memory that is free which statistics may take.
 _SHARE = 0.4
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,31 +105,3 @@ def statistics_memory() -> int:
     """Bytes that statistics may take: a share of what is free, 4 GiB where that is unknown."""
     available = available_memory()
     return 4 << 30 if available is None else int(_SHARE * available)
-
-
-def available_memory() -> int | None:
-    """Free memory in bytes, within the limit of the control group; None where neither can be read."""
-    limits = [value for value in (_system_memory(), _group_memory()) if value is not None]
-    return min(limits) if limits else None
-
-
-def _system_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    except (OSError, ValueError):
-        return None
-
-
-def _group_memory(folder: Path = _CGROUP) -> int | None:
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        if limit == "max":
-            return None
-        used = int((folder / "memory.current").read_text(encoding="ascii"))
-        # Files that were read count as used, but make way when memory is needed.
-        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-        cached = sum(int(line.split()[1]) for line in lines if line.split()[0] in ("inactive_file", "slab_reclaimable"))
-        return max(0, int(limit) - used + cached)
-    except (OSError, ValueError):
-        return None

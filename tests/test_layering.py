@@ -15,7 +15,7 @@ PACKAGE = Path(inc_laaciq.__file__).parent
 ALLOWED = {
     "quant": {"quant"},
     "config": {"config", "languages"},
-    "checkpoint": {"checkpoint", "output"},
+    "checkpoint": {"checkpoint", "output", "memory"},
     "calibration": {"calibration", "quant", "config", "languages"},
     "evaluation": {"evaluation", "calibration", "config", "checkpoint", "languages"},
     "report": {"report", "planning", "languages", "evaluation", "output"},

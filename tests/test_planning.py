@@ -6,7 +6,8 @@ import pytest
 
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import WeightSpec
-from inc_laaciq.planning import _group_memory, available_memory, plan_run
+from inc_laaciq.memory import _group_memory, available_memory
+from inc_laaciq.planning import plan_run
 
 
 def layer(name="h.0.mlp", weight=WeightSpec(bits=4, group_size=64)):  # noqa: B008 - frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.hub import PICKLE_FILES, SAFETENSORS_FILES, SMALL_FILES, fetch_files, looks_like_id
 from inc_laaciq.checkpoint.pickled import convert_pickles
 from inc_laaciq.checkpoint.remote_code import check_code, code_files, code_note, code_references, is_commit
+from inc_laaciq.checkpoint.safetensors_file import read_header
 from inc_laaciq.checkpoint.tokenizer import (
     check_vocabulary,
     load_tokenizer,
@@ -25,6 +27,7 @@ from inc_laaciq.checkpoint.tokenizer import (
     tokenizer_sha256,
 )
 from inc_laaciq.errors import IntegrityError, ModelError, ResourceError, SpecError
+from inc_laaciq.memory import available_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -130,6 +133,7 @@ def load_model(
     tokenizer = load_tokenizer(folder, trust_remote_code=runs_code)
     check_vocabulary(tokenizer, _embeddings(parsed, source), where=source)
 
+    _check_memory(weights, dtype, source)
     weights_sha256 = sha256_of_files(weights.files)
     built, load_notes = _build(folder, weights, parsed, dtype=dtype, trust_remote_code=runs_code)
     used = _files_read(folder, weights, runs_code=runs_code)
@@ -147,6 +151,20 @@ def load_model(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         notes=notes + weights.notes + load_notes,
     )
+
+
+def _check_memory(weights: Weights, dtype: str, source: str) -> None:
+    """Refuse a model that would not fit, before the system ends the process for it."""
+    available = available_memory()
+    if weights.pickled or available is None:
+        return
+    elements = sum(math.prod(entry.shape) for file in weights.files for entry in read_header(file).tensors.values())
+    needed = elements * (4 if dtype == "float32" else 2)
+    if needed > available:
+        raise ResourceError(
+            f"{source}: the model takes {needed / 1e9:.1f} GB in {dtype}, and {available / 1e9:.1f} GB of memory are "
+            "free. Use a larger machine, or free memory."
+        )
 
 
 def own_memory(model: nn.Module) -> None:

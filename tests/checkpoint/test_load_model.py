@@ -88,6 +88,18 @@ def test_half_on_disk_is_float32_in_memory(bloom_folder: Path, copied: Copy) -> 
     assert len(halves) > 0
 
 
+def test_a_model_that_does_not_fit_is_refused_before_it_is_read(
+    bloom_folder: Path, no_build: None, monkeypatch: pytest.MonkeyPatch
+) -> None:  # faults row 59
+    needed = 4 * sum(value.numel() for value in read_state(bloom_folder / "model.safetensors").values())
+    monkeypatch.setattr("inc_laaciq.checkpoint.load.available_memory", lambda: needed - 1)
+    with pytest.raises(ResourceError, match=r"takes \d+\.\d GB in float32, and \d+\.\d GB of memory are free"):
+        load_model(bloom_folder)
+    monkeypatch.setattr("inc_laaciq.checkpoint.load.available_memory", lambda: None)
+    with pytest.raises(pytest.fail.Exception, match="weights were read"):  # where nothing is known, it is tried
+        load_model(bloom_folder)
+
+
 def test_ties_survive(bloom_folder: Path) -> None:
     model = load_model(bloom_folder).model
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight

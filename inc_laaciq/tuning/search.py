@@ -24,6 +24,9 @@ Solver = Callable[[Sequence[Layer], LaaciqSpec], Solution]
 _LADDER = (2, 3, 4, 8)
 _FLOAT_BITS = 16  # what a layer in float is counted as
 _GROWTH = 1.5
+_FLOAT_SHARE = 0.5  # of the weights at most go to float
+
+RAISED_TO_FLOAT = "raised to float for the gate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ def search(
     *,
     bits_can_rise: bool,
 ) -> Iterator[Trial]:
-    """Trials until the gate passes one, or nothing is left to try.
+    """Trials until the gate passes one, or nothing is left to try; at least half of the weights stay quantized.
 
     Parameters
     ----------
@@ -90,15 +93,17 @@ def search(
     raised = {layer.name: layer for layer in best.layers}
     while steps := {name: step for name, layer in raised.items() if (step := _next(layer, bits_can_rise)) is not None}:
         document = criterion.documents[number]
-        order = _order(steps, raised, best, document, measure)
+        order = _affordable(_order(steps, raised, best, document, measure), steps, raised)
+        if not order:
+            return
         for count in _counts(order, _needed(document)):
             part = [steps[name] for name, _ in order[:count]]
             solution = _merged(best, solve([layer for layer in part if layer.weight is not None], chosen), part)
             yield trial(_describe(part), chosen, solution)
             if criterion.is_decided:
                 return
-        raised |= steps
-        number = len(criterion.documents) - 1  # in which all layers took this step
+        raised |= {name: steps[name] for name, _ in order}
+        number = len(criterion.documents) - 1  # in which all of these took their step
         best = tried[number][1]
 
 
@@ -131,7 +136,7 @@ def _next(layer: Layer, bits_can_rise: bool) -> Layer | None:
     # Neural Compressor unpacks asymmetric 8 bits wrongly (see backends.inc_limits), so float follows on 4 there.
     if bits_can_rise and higher and not (weight.scheme == "asym" and higher[0] == 8):
         return replace(layer, weight=replace(weight, bits=higher[0]))
-    return replace(layer, weight=None, reason="raised to float for the gate")
+    return replace(layer, weight=None, reason=RAISED_TO_FLOAT)
 
 
 def _order(
@@ -158,6 +163,22 @@ def _order(
 
     ordered = sorted(steps, key=lambda name: (-gain(name) / (added(name) * raised[name].n_weights), name))
     return [(name, gain(name)) for name in ordered]
+
+
+def _affordable(
+    order: Sequence[tuple[str, float]], steps: Mapping[str, Layer], raised: Mapping[str, Layer]
+) -> list[tuple[str, float]]:
+    """Steps that leave the greater part of the weights quantized; a float model passes any gate, and helps nobody."""
+    able = [layer for layer in raised.values() if layer.weight is not None or layer.reason == RAISED_TO_FLOAT]
+    budget = _FLOAT_SHARE * sum(layer.n_weights for layer in able)
+    used = sum(layer.n_weights for layer in able if layer.weight is None)
+    found = []
+    for name, gain in order:
+        needed = raised[name].n_weights if steps[name].weight is None else 0
+        if used + needed <= budget:
+            used += needed
+            found.append((name, gain))
+    return found
 
 
 def _bits(layer: Layer) -> int:

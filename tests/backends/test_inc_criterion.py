@@ -24,6 +24,7 @@ pytestmark = pytest.mark.inc
 
 SMALL = Path(__file__).parents[2] / "recipes" / "small_bloom"
 BASE = {"en": 10.0, "sw": 10.0}
+LAYER_NAMES = ("query_key_value", "self_attention.dense", "dense_h_to_4h", "dense_4h_to_h")
 
 
 class Figures:
@@ -273,25 +274,26 @@ def test_static_layers_that_hurt_go_back_to_float(bloom, batches):
             "la_aciq": {"mode": "fast", "gate": {"max_degradation": "5%"}},
         }
     )
-    layer = "transformer.h.0.mlp.dense_4h_to_h"
 
     class Harm:
+        """`sw` is well only if two of the eight layers are in float."""
+
         def __init__(self):
             self.seen = []
 
         def __call__(self, model):
-            is_quantized = "quantized" in type(model.get_submodule(layer)).__module__
-            self.seen.append(is_quantized)
-            return {"perplexity": {"en": 10.0, "sw": 12.0 if is_quantized else 10.1}}
+            layers = [module for name, module in model.named_modules() if name.endswith(LAYER_NAMES)]
+            self.seen.append(sum("quantized" not in type(module).__module__ for module in layers))
+            return {"perplexity": {"en": 10.0, "sw": 12.0 if self.seen[-1] < 2 else 10.1}}
 
     harm = Harm()
     loader = inc_laaciq.LanguageLoader(batches)
     quantized = quantization.fit(bloom, post_training_config(run), calib_dataloader=loader, eval_func=harm)
-    assert harm.seen[:2] == [False, True]
-    assert not harm.seen[-1]
+    assert harm.seen[:2] == [8, 0]
+    assert harm.seen[-1] >= 2
     left = {each.name for each in quantized.la_aciq.layers if each.reason == "raised to float for the gate"}
-    assert layer in left
-    assert layer not in quantized.la_aciq.weights
+    assert len(left) == harm.seen[-1]
+    assert left.isdisjoint(quantized.la_aciq.weights)
 
 
 @pytest.fixture(scope="module")

@@ -375,56 +375,30 @@ class _Gate:
 
     def _task(self, task: TaskRule) -> list[Check]:
         changes, missing = self._comparison.task_changes(task.pattern)
-        kind = f"max_degradation:{task.pattern}"
+        about = Check(
+            kind=f"max_degradation:{task.pattern}",
+            task=task.pattern,
+            verdict="NOT-RUN",
+            reason="neither side has results of this task",
+            severity=task.severity,
+            source="task",
+            line=task.line,
+        )
         found = [
-            replace(self._missing(tag, reason, kind, task.pattern), line=task.line) for tag, reason in missing.items()
+            replace(self._missing(tag, reason, about.kind, task.pattern), line=task.line)
+            for tag, reason in missing.items()
         ]
         if not changes and not missing:
-            if task.max_degradation is None and task.max_disparity is None:  # likelihoods, which are judged as such
-                return []
-            reason = "neither side has results of this task"
-            return [
-                Check(
-                    kind=kind,
-                    task=task.pattern,
-                    verdict="NOT-RUN",
-                    reason=reason,
-                    severity=task.severity,
-                    source="task",
-                    line=task.line,
-                )
-            ]
+            # A rule without a bound may be about likelihoods, which are judged as such.
+            return [] if task.max_degradation is None and task.max_disparity is None else [about]
         if task.max_degradation is not None:
-            found += self._named(
-                [
-                    self._judged(
-                        Check(
-                            kind=kind,
-                            language=tag,
-                            task=task.pattern,
-                            verdict="NOT-RUN",
-                            reason="",
-                            limit=task.max_degradation,
-                            severity=task.severity,
-                            source="task",
-                            line=task.line,
-                        ),
-                        change,
-                        beyond=f" on {task.pattern}",
-                    )
-                    for tag, change in changes.items()
-                ]
-            )
+            bounded = replace(about, limit=task.max_degradation)
+            judged = [
+                self._judged(replace(bounded, language=tag), change, beyond=f" on {task.pattern}")
+                for tag, change in changes.items()
+            ]
+            found += self._named(judged)
         if task.max_disparity is not None:
-            check = Check(
-                kind=f"max_disparity:{task.pattern}",
-                task=task.pattern,
-                verdict="NOT-RUN",
-                reason="",
-                limit=task.max_disparity,
-                severity=task.severity,
-                source="task",
-                line=task.line,
-            )
-            found.append(self._spread_of(check, changes))
+            spread = replace(about, kind=f"max_disparity:{task.pattern}", limit=task.max_disparity)
+            found.append(self._spread_of(spread, changes))
         return found

@@ -24,6 +24,7 @@ from neural_compressor.strategy.utils.utility import quant_options
 from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
+from inc_laaciq.backends.inc_weight_only import LaAciqWeightOnlyAdaptor
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
@@ -31,7 +32,6 @@ from inc_laaciq.checkpoint.tokenizer import load_tokenizer
 from inc_laaciq.config import LaaciqSpec, OpRule, RunSpec, WeightSpec, run_spec
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
-from inc_laaciq.quant.solver import QuantizedWeight
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
 from inc_laaciq.tuning.search import Trial, search
 from inc_laaciq.tuning.sensitivity import layer_harm
@@ -44,41 +44,6 @@ _BITS, _DTYPE = ("weight", "bits"), ("weight", "dtype")
 _WEIGHT_ONLY, _STATIC = 3, 1
 
 _STATIC_WEIGHT = WeightSpec(bits=8, group_size=-1, scheme="sym")
-
-
-def gptq_entry(weight: QuantizedWeight) -> dict[str, list[list[float]]]:
-    """Scale and zero point as Neural Compressor's export takes them; anything else it would derive from absmax.
-
-    Plain floats, because a numpy number saves but does not load.
-    """
-    rows, groups = weight.scale.shape
-    # One row of zeros for all channels: lists of floats are large, and Neural Compressor does not read these.
-    zero = [[0.0] * groups] * rows if weight.zero_point is None else weight.zero_point.tolist()
-    return {"scale": weight.scale.tolist(), "zero": zero}
-
-
-class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
-    """Weight-only adaptor that writes a given solution into the model instead of rounding by itself."""
-
-    solutions: Mapping[int, Solution]
-
-    def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, calib_func: Any = None) -> Any:
-        """Copy of the model with the solution's weights; the float model stays as it is."""
-        solution = self.solutions[tune_cfg[STRATEGY].get("trial", 0)]
-        for (name, _), config in tune_cfg["op"].items():
-            if config["weight"]["dtype"] != "fp32":
-                # No algorithm of Neural Compressor has this name, so its own code leaves the weights alone.
-                config["weight"]["algorithm"] = STRATEGY.upper()
-                if name not in solution.weights:
-                    raise BackendError(f"Neural Compressor asks for layer {name!r} to be quantized; it was not solved")
-        quantized = super().quantize(tune_cfg, copy.deepcopy(model), dataloader, calib_func)
-        with torch.no_grad():
-            for name, weight in solution.weights.items():
-                target = quantized.model.get_submodule(name).weight
-                target.copy_(weight.dequantize())
-        quantized.gptq_config = {name: gptq_entry(weight) for name, weight in solution.weights.items()}
-        quantized.la_aciq = solution
-        return quantized
 
 
 class LaAciqSearch:

@@ -21,7 +21,7 @@ MAX_VALUES = 8_000_000
 MAX_DIGITS = 20
 
 
-def parse_object(raw: bytes, *, where: str, floats: bool = False) -> dict[str, Any]:
+def parse_object(raw: bytes, *, where: str, floats: bool = False, nonfinite: bool = False) -> dict[str, Any]:
     """Parse a JSON object.
 
     Parameters
@@ -32,11 +32,14 @@ def parse_object(raw: bytes, *, where: str, floats: bool = False) -> dict[str, A
         What is being read, for the message.
     floats : bool
         Whether a number may have a fraction or an exponent.
+    nonfinite : bool
+        Whether NaN and infinity may stand for numbers, as Python's own writer emits them, and an endless integer is
+        read as a float.  Only for results of other tools.
 
     Raises
     ------
     IntegrityError
-        If it is not a JSON object, holds a key twice, an endless integer, NaN or infinity, or nests too deeply.
+        If it is not a JSON object, holds a key twice or a number that is not allowed, or nests too deeply.
     """
     values = sum(raw.count(mark) for mark in (b"{", b"[", b","))
     if values > MAX_VALUES:
@@ -45,9 +48,11 @@ def parse_object(raw: bytes, *, where: str, floats: bool = False) -> dict[str, A
         found = json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=lambda pairs: _without_duplicates(pairs, where),
-            parse_int=lambda digits: _integer(digits, where),
-            parse_float=lambda text: _float(text, where) if floats else _refuse(text, where),
-            parse_constant=lambda text: _refuse(text, where),
+            parse_int=lambda digits: _integer(digits, where, or_float=nonfinite),
+            parse_float=lambda text: (
+                float(text) if nonfinite else _float(text, where) if floats else _refuse(text, where)
+            ),
+            parse_constant=lambda text: float(text) if nonfinite else _refuse(text, where),
         )
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise IntegrityError(f"{where}: is not JSON in UTF-8: {error}.") from error
@@ -71,8 +76,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]], where: str) -> dict[str, A
     return found
 
 
-def _integer(digits: str, where: str) -> int:
+def _integer(digits: str, where: str, *, or_float: bool = False) -> float:
     if len(digits.lstrip("-")) > MAX_DIGITS:
+        if or_float:
+            return float(digits)
         raise IntegrityError(f"{where}: an integer of {len(digits)} digits, where 64 bits are the limit.")
     return int(digits)
 

@@ -30,7 +30,8 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     job.source.model.config.save_pretrained(str(folder))
     job.source.tokenizer.save_pretrained(str(folder))
     inc_saved.save_inc(outcome.quantized, folder)
-    inc_saved.save_solution(outcome.quantized.la_aciq.weights, folder / inc_saved.SCALES)
+    solution = outcome.quantized.la_aciq
+    inc_saved.save_solution(solution.weights, folder / inc_saved.SCALES, folds=solution.folds)
     if job.run.approach == "post_training_weight_only":
         deployed = folder / inc_saved.PACKED
         inc_saved.save_packed(inc_saved.pack(outcome.quantized), deployed)

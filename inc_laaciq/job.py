@@ -76,8 +76,8 @@ def prepare(
     where = model or run.model
     if where is None:
         raise SpecError("no model: give --model, or la_aciq.model in the configuration")
-    if settings.mode == "balanced" and settings.calibration is None:
-        raise SpecError("mode 'balanced' needs la_aciq.calibration.texts; mode 'fast' works without")
+    if settings.mode in ("balanced", "fair") and settings.calibration is None:
+        raise SpecError(f"mode {settings.mode!r} needs la_aciq.calibration.texts; mode 'fast' works without")
     calibration = read_corpus(settings.calibration, settings) if settings.calibration else None
     evaluation = read_corpus(settings.evaluation, settings) if settings.evaluation else None
     if evaluation is not None and settings.evaluation is not None and settings.evaluation.aligned:

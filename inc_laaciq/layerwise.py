@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from inc_laaciq.calibration.collect import Progress, collect
+from inc_laaciq.calibration.folding import Fold, folded
 from inc_laaciq.calibration.layers import Layer, linear_layer
 from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
 from inc_laaciq.errors import EvaluationError, LaaciqError, NumericError, SpecError
+from inc_laaciq.fair.solve import solve_fair
 from inc_laaciq.quant.activation import Range, static_range
 from inc_laaciq.quant.moments import LanguageMoments
 from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec, check_finite, solve
+from inc_laaciq.scaling import find_folds
 
 logger = logging.getLogger(__name__)
+
+_NEED_TEXT = ("balanced", "fair")
+_SCALED = ("fast", "balanced", "fair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +40,18 @@ class Solution:
         Static range of each layer's input; empty for weight-only quantization.
     invalid : mapping of language -> str
         Languages on which the float model itself is broken, with what was seen.
+    tuning : mapping
+        Of mode "fair": what was tuned, the step that was kept, and how each language came along.
+    folds : tuple of Fold
+        Scales of columns that the weights were solved with: they are right only in a model to which these are applied.
     """
 
     weights: Mapping[str, QuantizedWeight]
     layers: tuple[Layer, ...]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     invalid: Mapping[str, str] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
 
 
 def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
@@ -47,7 +60,7 @@ def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
         bits=weight.bits,
         group_size=weight.group_size,
         scheme=weight.scheme,
-        mode=settings.mode,
+        mode="balanced" if settings.mode == "fair" else settings.mode,
         reconcile=settings.reconcile,
         signed=settings.signed,
         damping=settings.damping,
@@ -85,13 +98,14 @@ def quantize_layers(
     activation: ActivationSpec | None = None,
     memory: int = 4 << 30,
     progress: Progress | None = None,
+    folds: tuple[Fold, ...] | None = None,
 ) -> Solution:
     """Solve every layer that is to be quantized.
 
     Parameters
     ----------
     model : nn.Module
-        The float model; not modified.
+        The float model; left as it is (its norms and layers are scaled meanwhile, where there are outlier columns).
     layers : sequence of Layer
         From `find_layers`.
     batches : mapping of language -> token batches, or None
@@ -102,6 +116,8 @@ def quantize_layers(
     memory : int
         Bytes for statistics; less memory costs more passes over the calibration text.
     progress : callable(stage, done, total), optional
+    folds : tuple of Fold, optional
+        Of an earlier solution, of which some layers are to be solved again; they are found unless given.
 
     Raises
     ------
@@ -112,13 +128,49 @@ def quantize_layers(
     SpecError
         If mode "balanced" has no calibration text.
     """
-    if not batches and settings.mode == "balanced":
-        raise SpecError("mode 'balanced' needs calibration text: give la_aciq.calibration.texts, or use mode 'fast'")
+    if not batches and settings.mode in _NEED_TEXT:
+        raise SpecError(
+            f"mode {settings.mode!r} needs calibration text: give la_aciq.calibration.texts, or use mode 'fast'"
+        )
     layers, usable = _leave_nonfinite_in_float(model, layers, settings)
-    full = settings.mode == "balanced"
+    if folds is None:
+        folds = ()
+        if settings.scaling and batches and activation is None and settings.mode in _SCALED:
+            folds = find_folds(model, usable, batches, lambda layer: _layer_spec(layer, settings), progress=progress)
+    with folded(model, folds) as applied:
+        solution = _solve_layers(
+            model, layers, batches, settings, activation=activation, memory=memory, progress=progress
+        )
+    return replace(solution, folds=applied)
+
+
+def _solve_layers(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Mapping[str, Sequence[torch.Tensor]] | None,
+    settings: LaaciqSpec,
+    *,
+    activation: ActivationSpec | None,
+    memory: int,
+    progress: Progress | None,
+) -> Solution:
+    """`quantize_layers` for a model that is as it is to be quantized."""
+    usable = [layer for layer in layers if layer.weight is not None]
+    total = len(usable)
+    full = settings.mode in _NEED_TEXT
     weights: dict[str, QuantizedWeight] = {}
     ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}
+    tuning: Mapping[str, Any] = {}
+    if settings.mode == "fair" and batches:
+        fair = solve_fair(
+            model, usable, batches, settings, lambda layer: _layer_spec(layer, settings), progress=progress
+        )
+        invalid, tuning = dict(fair.invalid), fair.tuning
+        batches = {tag: rows for tag, rows in batches.items() if tag not in invalid}
+        weights |= fair.weights
+        # The output projection, and what no text reaches.
+        usable = [layer for layer in usable if layer.name not in weights]
     for part in passes(usable, len(batches or ()), full=full, memory=memory):
         moments: Mapping[str, Mapping[str, LanguageMoments]] = {}
         if batches:
@@ -134,7 +186,7 @@ def quantize_layers(
                 )
             if collected.invalid and weights:
                 # Layers were solved for a language that breaks later: how many would depend on the memory there is.
-                rest = quantize_layers(
+                rest = _solve_layers(
                     model, layers, batches, settings, activation=activation, memory=memory, progress=progress
                 )
                 return replace(rest, invalid={**invalid, **rest.invalid})
@@ -151,8 +203,9 @@ def quantize_layers(
                     weights={tag: w for tag, w in settings.weights.items() if tag in seen},
                 )
             if progress is not None:
-                progress("solving", len(weights), len(usable))
-    return Solution(weights=weights, layers=tuple(layers), ranges=ranges, invalid=invalid)
+                progress("solving", len(weights), total)
+    ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
+    return Solution(weights=ordered, layers=tuple(layers), ranges=ranges, invalid=invalid, tuning=tuning)
 
 
 def _leave_nonfinite_in_float(
@@ -176,12 +229,16 @@ def _leave_nonfinite_in_float(
     return checked, [layer for layer in checked if layer.weight is not None]
 
 
+def _layer_spec(layer: Layer, settings: LaaciqSpec) -> SolverSpec:
+    if layer.weight is None:
+        raise SpecError(f"layer {layer.name!r} is kept in float and cannot be solved")
+    return solver_spec(layer.weight, settings)
+
+
 def _solve_layer(
     model: nn.Module, layer: Layer, moments: Mapping[str, LanguageMoments] | None, settings: LaaciqSpec
 ) -> QuantizedWeight:
-    if layer.weight is None:
-        raise SpecError(f"layer {layer.name!r} is kept in float and cannot be solved")
-    spec = solver_spec(layer.weight, settings)
+    spec = _layer_spec(layer, settings)
     if not moments and spec.mode == "balanced":
         logger.warning("layer %s: no calibration token that counts reached it; solved without data", layer.name)
         spec = replace(spec, mode="fast")

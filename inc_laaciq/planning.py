@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Seconds per million weights on one core, rounded up from benchmarks/results/solver.json.
-_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5}
+_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5, "fair": 0.5}
 # Share of the memory that is free which statistics may take.
 _SHARE = 0.4
 
@@ -59,7 +59,7 @@ class Plan:
 def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str) -> Plan:
     """Estimate a run from its layers and the size of the float model in bytes."""
     solved = [layer for layer in layers if layer.weight is not None]
-    full = mode == "balanced"
+    full = mode in ("balanced", "fair")
     budget = statistics_memory()
     parts = passes(solved, n_languages, full=full, memory=budget) if n_languages else []
     statistics = max(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.text import Corpus
@@ -85,10 +86,12 @@ def run_report(
             "evaluation": _texts(settings.evaluation, job.evaluation),
         },
         "layers": [_layer_entry(layer, solution) for layer in solution.layers],
+        "folds": [_fold_entry(fold) for fold in solution.folds],
+        "tuning": dict(solution.tuning),
         "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
         "trials": list(trials),
         "heat": _heat(solution, compared),
-        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials)])),
+        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials), *_tuning_note(solution)])),
     }
 
 
@@ -121,6 +124,19 @@ def _search_note(trials: Trials) -> list[str]:
     kept = _kept(trials)
     what = f"; kept is trial {kept['number']}: {kept['description']}" if kept else ""
     return [f"{len(trials)} configurations were tried for the gate, the one that was asked for first{what}"]
+
+
+def _tuning_note(solution: Solution) -> list[str]:
+    """What the tuning of mode `fair` gained on text that it did not tune on."""
+    history = solution.tuning.get("history")
+    if not history:
+        return []
+    kept = next(look for look in history if look["step"] == solution.tuning["kept"])
+    before, after = (1000 * max(look["losses"].values()) for look in (history[0], kept))
+    return [
+        f"mode fair kept step {kept['step']} of {solution.tuning['steps']}: on calibration text that was held out, the "
+        f"worst language's divergence from the float model went from {before:.2f} to {after:.2f} mnat per token"
+    ]
 
 
 def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any]:
@@ -197,6 +213,16 @@ def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
         "group_size": layer.weight.group_size,
         "scheme": layer.weight.scheme,
         "errors": dict(solution.weights[layer.name].errors),
+    }
+
+
+def _fold_entry(fold: Fold) -> dict[str, Any]:
+    return {
+        "norm": fold.norm,
+        "layers": list(fold.layers),
+        "columns_scaled": int((fold.scale != 1).sum()),
+        "largest": float(fold.scale.max()),
+        "smallest": float(fold.scale.min()),
     }
 
 

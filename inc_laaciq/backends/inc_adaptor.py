@@ -25,6 +25,7 @@ from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.backends.inc_weight_only import LaAciqWeightOnlyAdaptor
+from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
@@ -117,7 +118,7 @@ class LaAciqSearch:
         layers = find_layers(model, weight, rules, lm_head=settings.lm_head)
         _check_agreement(layers, ops, self._run.rules)
 
-        def solved(chosen: Sequence[Layer], how: LaaciqSpec) -> Solution:
+        def solved(chosen: Sequence[Layer], how: LaaciqSpec, folds: tuple[Fold, ...] | None) -> Solution:
             if loader is not None and how.reconcile == "natural" and how.shares is None:
                 how = replace(how, shares=loader.shares)
             return quantize_layers(
@@ -128,17 +129,18 @@ class LaAciqSearch:
                 activation=self._run.activation if self._is_static else None,
                 memory=loader.memory if loader is not None else 4 << 30,
                 progress=progress,
+                folds=folds,
             )
 
         def measured(solution: Solution, languages: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
             text = {tag: rows for tag, rows in (batches or {}).items() if tag in languages}
-            return layer_harm(model, solution.weights, text or batches or {}, progress=progress)
+            return layer_harm(model, solution.weights, text or batches or {}, folds=solution.folds, progress=progress)
 
         if self._languages is not None:
             self._languages.require(batches or ())
         if self._languages is None:
             trials: Iterable[Trial] = [
-                Trial(number=0, description="", settings=settings, solution=solved(layers, settings))
+                Trial(number=0, description="", settings=settings, solution=solved(layers, settings, None))
             ]
         else:
             trials = search(

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from inc_laaciq.backends.inc_fit import quiet
+from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.pickled import check_torch_version
 from inc_laaciq.errors import IntegrityError
@@ -33,14 +34,16 @@ def save_inc(quantized: Any, folder: Path) -> None:
         quantized.save(str(folder))
 
 
-def save_solution(weights: Mapping[str, QuantizedWeight], file: Path) -> None:
-    """Codes (int8, uint8 when asym), scales (fp16) and zero points of every layer."""
+def save_solution(weights: Mapping[str, QuantizedWeight], file: Path, *, folds: Sequence[Fold] = ()) -> None:
+    """Codes (int8, uint8 when asym), scales (fp16) and zero points of every layer, and what columns were scaled by."""
     tensors: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
         tensors[f"{name}.codes"] = weight.codes.contiguous()
         tensors[f"{name}.scale"] = weight.scale.half().contiguous()
         if weight.zero_point is not None:
             tensors[f"{name}.zero_point"] = weight.zero_point.contiguous()
+    for fold in folds:
+        tensors[f"{fold.norm}.fold"] = fold.scale.contiguous()
     save_file(tensors, str(file))
 
 

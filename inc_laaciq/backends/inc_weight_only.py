@@ -10,6 +10,7 @@ import torch
 from neural_compressor.adaptor.pytorch import PyTorchWeightOnlyAdaptor
 
 from inc_laaciq.backends.inc_registration import STRATEGY
+from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.errors import BackendError
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.quant.solver import QuantizedWeight
@@ -41,6 +42,8 @@ class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
                 if name not in solution.weights:
                     raise BackendError(f"Neural Compressor asks for layer {name!r} to be quantized; it was not solved")
         quantized = super().quantize(tune_cfg, copy.deepcopy(model), dataloader, calib_func)
+        # First, because it scales the layers that stay in float as well as those that are written over.
+        apply_folds(quantized.model, solution.folds)
         with torch.no_grad():
             for name, weight in solution.weights.items():
                 target = quantized.model.get_submodule(name).weight

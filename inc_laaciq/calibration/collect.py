@@ -72,7 +72,7 @@ def _hooks(model: nn.Module, layers: Iterable[str], recorder: _Recorder) -> Iter
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Dropout off: a model that comes straight from training would give noisy statistics."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -126,7 +126,7 @@ def collect(
     for language, rows in batches.items():
         recorder = _Recorder(full)
         try:
-            with _hooks(model, layers, recorder), _evaluating(model), torch.inference_mode():
+            with _hooks(model, layers, recorder), evaluating(model), torch.inference_mode():
                 for batch in rows:
                     body(input_ids=batch)
                     recorder.forget_batch()

@@ -14,6 +14,7 @@ from inc_laaciq.config.read import read_config, run_spec
 from inc_laaciq.config.run import RunSpec
 from inc_laaciq.config.specs import (
     ActivationSpec,
+    FairSpec,
     LaaciqSpec,
     OpRule,
     TextSpec,
@@ -24,6 +25,7 @@ from inc_laaciq.config.specs import (
 __all__ = [
     "ActivationSpec",
     "Bound",
+    "FairSpec",
     "Group",
     "LaaciqSpec",
     "OpRule",

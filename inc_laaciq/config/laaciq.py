@@ -13,7 +13,10 @@ from inc_laaciq.config.specs import (
     MODES,
     NAN_POLICIES,
     RECONCILE,
+    TUNE,
+    FairSpec,
     LaaciqSpec,
+    Mode,
     Reconcile,
 )
 from inc_laaciq.config.tags import read_language_keys, read_languages
@@ -31,7 +34,9 @@ KEYS = Keys(
         "evaluation",
         "gate",
         "signed",
+        "scaling",
         "damping",
+        "fair",
         "lm_head",
         "nan",
         "strict_lid",
@@ -44,7 +49,7 @@ KEYS = Keys(
 )
 _RECONCILE_KEYS = Keys(used=("rule", "weights", "shares"))
 
-_NOT_BUILT = {"fair": "this version does not have it; balanced is the most careful mode"}
+_FAIR_KEYS = Keys(used=("tune", "steps", "tilt"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +78,9 @@ def read_laaciq(root: Section, folder: Path) -> Laaciq:
     section = root.child("la_aciq", KEYS)
     languages = read_languages(section, "languages") if "languages" in section else None
     reconcile, weights, shares = _read_reconcile(section, languages)
-    mode = section.take("mode", checks.word(MODES, refused=_NOT_BUILT), LaaciqSpec.mode)
+    mode = section.take("mode", checks.word(MODES), LaaciqSpec.mode)
     calibration = read_text(section, "calibration", folder, least_tokens=1)
-    if mode != "balanced" and calibration is None:
+    if mode not in ("balanced", "fair") and calibration is None:
         _refuse_data_free(section)
     evaluation = read_text(section, "evaluation", folder, least_tokens=0)
     gate = policy_section(section, "gate", folder) if "gate" in section else None
@@ -94,11 +99,27 @@ def read_laaciq(root: Section, folder: Path) -> Laaciq:
             evaluation=evaluation,
             gate=gate,
             signed=section.take("signed", checks.boolean, LaaciqSpec.signed),
+            scaling=section.take("scaling", checks.boolean, LaaciqSpec.scaling),
             damping=section.take("damping", checks.open_fraction, LaaciqSpec.damping),
+            fair=_read_fair(section, mode),
             lm_head=section.take("lm_head", checks.boolean, LaaciqSpec.lm_head),
             nan=section.take("nan", checks.word(NAN_POLICIES), LaaciqSpec.nan),
             strict_lid=section.take("strict_lid", checks.boolean, LaaciqSpec.strict_lid),
         ),
+    )
+
+
+def _read_fair(section: Section, mode: Mode) -> FairSpec:
+    """Read `fair`, which means something for that mode only."""
+    if "fair" not in section:
+        return FairSpec()
+    if mode != "fair":
+        raise section.error("fair", f"says how mode fair works, and the mode is {mode}.", with_value=False)
+    given = section.child("fair", _FAIR_KEYS)
+    return FairSpec(
+        tune=given.take("tune", checks.word(TUNE), FairSpec.tune),
+        steps=given.take("steps", checks.integer(1), FairSpec.steps),
+        tilt=given.take("tilt", checks.at_least_zero, FairSpec.tilt),
     )
 
 

@@ -106,6 +106,14 @@ def _agree(root: Section, quantization: Quantization, spec: LaaciqSpec) -> Laaci
             "6, 27 to 54 times at 8. Allowed: 3..5 bits; or use mode fast or balanced.",
         )
     static = quantization.approach == "post_training_static_quant"
+    if spec.mode == "fair" and static:
+        raise section.error("mode", "is for weights only. With post_training_static_quant use balanced or fast.")
+    if spec.scaling and (static or spec.mode == "paper"):
+        if "scaling" in section:
+            what = "post_training_static_quant" if static else "mode paper"
+            raise section.error("scaling", f"is not possible with {what}. Leave it out: it has no effect there.")
+        # In mode paper it stays, for the other modes that a search for the gate tries.
+        spec = replace(spec, scaling=not static)
     every_layer_asym = all(
         weight.scheme == "asym"
         for weight in (quantization.weight, *(rule.weight for rule in quantization.rules))

@@ -17,9 +17,10 @@ from inc_laaciq.languages import canonical, canonical_languages
 
 Approach = Literal["post_training_weight_only", "post_training_static_quant"]
 Scheme = Literal["sym", "asym"]
-Mode = Literal["paper", "fast", "balanced"]
+Mode = Literal["paper", "fast", "balanced", "fair"]
 Reconcile = Literal["mean", "natural", "minimax", "cvar"]
 NanPolicy = Literal["error", "keep-fp"]
+Tune = Literal["auto", "model", "blocks", "none"]
 ActivationAlgorithm = Literal["la_aciq", "minmax", "kl"]
 
 APPROACHES: tuple[Approach, ...] = get_args(Approach)
@@ -27,6 +28,7 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 MODES: tuple[Mode, ...] = get_args(Mode)
 RECONCILE: tuple[Reconcile, ...] = get_args(Reconcile)
 NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
+TUNE: tuple[Tune, ...] = get_args(Tune)
 ACTIVATION_ALGORITHMS: tuple[ActivationAlgorithm, ...] = get_args(ActivationAlgorithm)
 MAX_SEED = 2**32 - 1
 
@@ -138,12 +140,35 @@ class TextSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FairSpec:
+    """How mode `fair` tunes codes and scales.
+
+    Parameters
+    ----------
+    tune : "auto", "model", "blocks" or "none"
+        The whole model at once, against the float model's predictions; block by block, against the float block's
+        output, which needs memory for one block only; or not at all.  "auto" takes the whole model where it fits.
+    steps : int
+        One row of text of every language each; 1 or more.
+    tilt : float
+        How much more the languages count that are further from the float model; 0 = all alike.
+    """
+
+    tune: Tune = "auto"
+    steps: int = 120
+    tilt: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, tune=checks.word(TUNE), steps=checks.integer(1), tilt=checks.at_least_zero)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaaciqSpec:
     """The `la_aciq:` section.
 
     Parameters
     ----------
-    mode : "balanced", "fast" or "paper"
+    mode : "fair", "balanced", "fast" or "paper"
         How much work the solver does.
     reconcile : "mean", "natural", "minimax" or "cvar"
         For whom the scale that all languages share is chosen.
@@ -158,8 +183,13 @@ class LaaciqSpec:
         What the quantized model must keep.
     signed : bool
         Let a symmetric scale be negative, so that the extra level goes to the side that needs it.
+    scaling : bool
+        Scale outlier columns of the weights by powers of two, which the norm in front takes back exactly; needs
+        calibration text, and is for weights only.
     damping : float
         Added to the Hessian's diagonal, as a fraction of its mean; between 0 and 1.
+    fair : FairSpec
+        For mode `fair`.
     lm_head : bool
         Quantize the output layer too.
     nan : "error" or "keep-fp"
@@ -177,7 +207,9 @@ class LaaciqSpec:
     evaluation: TextSpec | None = None
     gate: Policy | None = None
     signed: bool = True
+    scaling: bool = True
     damping: float = 0.01
+    fair: FairSpec = field(default_factory=FairSpec)
     lm_head: bool = False
     nan: NanPolicy = "error"
     strict_lid: bool = False
@@ -191,6 +223,7 @@ class LaaciqSpec:
             shares=_check_shares,
             languages=_check_canonical,
             signed=checks.boolean,
+            scaling=checks.boolean,
             damping=checks.open_fraction,
             lm_head=checks.boolean,
             nan=checks.word(NAN_POLICIES),

@@ -15,8 +15,8 @@ from inc_laaciq.quant.scale_search import search
 _BLOCK = 128
 
 
-def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
-    """Upper Cholesky factor of the damped inverse Hessian, shape (in_features, in_features).
+def damped_cholesky(matrix: torch.Tensor, damping: float) -> torch.Tensor | None:
+    """Lower Cholesky factor of a second moment with damping; None if the matrix is zero.
 
     `damping` is a share of the mean diagonal; it grows tenfold until the factorization succeeds, which a
     layer with fewer calibration tokens than features can need.
@@ -26,20 +26,37 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     NumericError
         If even a damping of 100 times the mean diagonal does not help.
     """
-    mean = float(hessian.diagonal().mean())
-    if not mean > 0:  # no language reaches this layer: nothing to compensate for
-        return torch.eye(len(hessian))
+    mean = float(matrix.diagonal().mean())
+    if not mean > 0:  # no language reaches this layer: there is nothing to compensate for
+        return None
     share = damping
     while share <= 100:
-        damped = hessian.clone()
+        damped = matrix.clone()
         damped.diagonal().add_(share * mean)
         factor, failed = torch.linalg.cholesky_ex(damped)
         if not int(failed):
-            inverse, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
-            if not int(failed):
-                return torch.as_tensor(inverse)
+            return torch.as_tensor(factor)
         share *= 10
-    raise NumericError(f"the second moment ({len(hessian)} features) cannot be factorized even with damping {share:g}")
+    raise NumericError(f"the second moment ({len(matrix)} features) cannot be factorized even with damping {share:g}")
+
+
+def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+    """Upper Cholesky factor of the damped inverse Hessian, shape (in_features, in_features).
+
+    Raises
+    ------
+    NumericError
+        If even a damping of 100 times the mean diagonal does not help.
+    """
+    while damping <= 100:
+        factor = damped_cholesky(hessian, damping)
+        if factor is None:
+            return torch.eye(len(hessian))
+        inverse, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
+        if not int(failed):
+            return torch.as_tensor(inverse)
+        damping *= 10
+    raise NumericError(f"the second moment ({len(hessian)} features) cannot be inverted even with damping {damping:g}")
 
 
 def _block_length(group_size: int) -> int:
@@ -51,7 +68,7 @@ def _block_length(group_size: int) -> int:
 
 def compensate(
     weight: torch.Tensor, hessian: torch.Tensor, grid: Grid, group_size: int, *, signed: bool, damping: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """Codes with error compensation.
 
     Parameters
@@ -67,6 +84,8 @@ def compensate(
     codes : tensor, shape (out_features, in_features), float32 with integer values
     scale : tensor, shape (out_features, n_groups), float32
     zero_point : the same shape, or None for a symmetric grid
+    target : tensor, shape (out_features, in_features), float32
+        What each code was rounded from: the weight, with the errors of the columns before it made up for.
     """
     columns = weight.T.contiguous()  # one column of W is then one contiguous row
     in_features, out_features = columns.shape
@@ -104,4 +123,6 @@ def compensate(
                 columns[column + 1 : end].addr_(factor[column, column + 1 : end], error, alpha=-1.0)
         if end < in_features:
             columns[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1.0)
-    return codes.T.contiguous(), scales.T.contiguous(), None if zero_points is None else zero_points.T.contiguous()
+    zero_point = None if zero_points is None else zero_points.T.contiguous()
+    # A column is not touched any more once it is rounded.
+    return codes.T.contiguous(), scales.T.contiguous(), zero_point, columns.T.contiguous()

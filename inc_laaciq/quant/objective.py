@@ -74,10 +74,14 @@ class LayerObjective:
 
     def hessian(self, mixture: torch.Tensor) -> torch.Tensor:
         """Mixed second moment under a mixture of languages, shape (in_features, in_features)."""
-        factor = mixture * self._factor
-        mixed = torch.zeros(2 * (self._moments[0].in_features,))
-        for f, m in zip(factor, self._moments, strict=True):
-            if m.cross is None:
-                raise SpecError("error compensation needs the full second moment; collect with full=True")
-            mixed.add_(m.cross, alpha=float(f) / m.n)
-        return mixed
+        if not self.is_full:
+            raise SpecError("error compensation needs the full second moment; collect with full=True")
+        return self.mixed(mixture, {tag: m.second_moment for tag, m in zip(self.languages, self._moments, strict=True)})
+
+    def mixed(self, mixture: torch.Tensor, of_language: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Any statistic of the languages under a mixture, normalised as the objective is."""
+        factors = (mixture * self._factor).tolist()
+        return sum(
+            (of_language[tag] * factor for tag, factor in zip(self.languages, factors, strict=True)),
+            start=torch.zeros(()),
+        )

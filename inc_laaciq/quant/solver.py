@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -81,6 +81,21 @@ class SolverSpec:
         """The integer grid of the codes."""
         return Grid(bits=self.bits, scheme=self.scheme)
 
+    def shares_of(self, moments: Mapping[str, LanguageMoments]) -> Mapping[str, float] | None:
+        """Share of each language for `natural`, by default its number of tokens; None for every other rule.
+
+        Raises
+        ------
+        SpecError
+            If `shares` lacks a language.
+        """
+        if self.reconcile != "natural":
+            return None
+        shares = self.shares or {tag: float(m.n) for tag, m in moments.items()}
+        if missing := [tag for tag in moments if tag not in shares]:
+            raise SpecError(f"reconcile 'natural' has no training share for {', '.join(missing)}; add them to shares")
+        return shares
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedWeight:
@@ -150,6 +165,20 @@ def solve(
     NumericError
         If the weight holds NaN or infinity.
     """
+    return solve_from(weight, spec, moments)[0]
+
+
+def solve_from(
+    weight: torch.Tensor, spec: SolverSpec, moments: Mapping[str, LanguageMoments] | None = None
+) -> tuple[QuantizedWeight, torch.Tensor]:
+    """`solve`, and what the codes were rounded from.
+
+    Returns
+    -------
+    QuantizedWeight
+    tensor, shape (out_features, in_features), float32
+        The weight, with the rounding errors of earlier columns made up for where the mode does that.
+    """
     check_finite(weight)
     weight = weight.detach().float()
     groups = to_groups(weight, spec.group_size)
@@ -158,8 +187,8 @@ def solve(
             raise SpecError(
                 "mode 'balanced' needs calibration text; give la_aciq.calibration.texts, or use mode 'fast'"
             )
-        return _pack(spec, *_round(groups, spec, None))
-    objective = _objective(weight, spec, moments)
+        return _pack(spec, _round(groups, spec, None))
+    objective = LayerObjective(weight, moments, weights=spec.weights, shares=spec.shares_of(moments))
     if spec.mode == "balanced" and not objective.is_full:
         raise SpecError("mode 'balanced' needs full second moments of every language; collect with full=True")
 
@@ -168,30 +197,29 @@ def solve(
         rounded = _round(groups, spec, importance)
         if spec.mode == "balanced":
             hessian = objective.hessian(mixture)
-            compensated = compensate(
-                weight, hessian, spec.grid, groups.shape[2], signed=spec.signed, damping=spec.damping
+            compensated = _Rounded(
+                *compensate(weight, hessian, spec.grid, groups.shape[2], signed=spec.signed, damping=spec.damping)
             )
             rounded = _row_wise_best(weight, hessian, [compensated, rounded, _absmax(groups, spec)])
-        return rounded, objective.errors(_dequantize(*rounded) - weight)
+        return rounded, objective.errors(rounded.dequantize() - weight)
 
     best, errors = reconcile_languages(attempt, len(objective.languages), spec.reconcile, _ROUNDS[spec.mode])
     absmax = _absmax(groups, spec)
-    absmax_errors = objective.errors(_dequantize(*absmax) - weight)
+    absmax_errors = objective.errors(absmax.dequantize() - weight)
     if risk(absmax_errors, spec.reconcile) < risk(errors, spec.reconcile):
         best, errors = absmax, absmax_errors
-    return _pack(spec, *best, errors=dict(zip(objective.languages, errors.tolist(), strict=True)))
+    return _pack(spec, best, errors=dict(zip(objective.languages, errors.tolist(), strict=True)))
 
 
-_Rounded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+class _Rounded(NamedTuple):
+    codes: torch.Tensor
+    scale: torch.Tensor
+    zero_point: torch.Tensor | None
+    target: torch.Tensor
+    """What the codes were rounded from, shape (out_features, in_features)."""
 
-
-def _objective(weight: torch.Tensor, spec: SolverSpec, moments: Mapping[str, LanguageMoments]) -> LayerObjective:
-    shares = None
-    if spec.reconcile == "natural":
-        shares = spec.shares or {tag: float(m.n) for tag, m in moments.items()}
-        if missing := [tag for tag in moments if tag not in shares]:
-            raise SpecError(f"reconcile 'natural' has no training share for {', '.join(missing)}; add them to shares")
-    return LayerObjective(weight, moments, weights=spec.weights, shares=shares)
+    def dequantize(self) -> torch.Tensor:
+        return _dequantize(self.codes, self.scale, self.zero_point)
 
 
 def _round(groups: torch.Tensor, spec: SolverSpec, importance: torch.Tensor | None) -> _Rounded:
@@ -208,7 +236,8 @@ def _round(groups: torch.Tensor, spec: SolverSpec, importance: torch.Tensor | No
 def _codes(groups: torch.Tensor, spec: SolverSpec, parameters: Parameters) -> _Rounded:
     scale, zero_point = parameters
     codes = round_groups(groups, parameters, spec.grid)
-    return codes, scale.squeeze(-1), None if zero_point is None else zero_point.squeeze(-1)
+    zero = None if zero_point is None else zero_point.squeeze(-1)
+    return _Rounded(codes, scale.squeeze(-1), zero, groups.reshape(len(groups), -1))
 
 
 def _absmax(groups: torch.Tensor, spec: SolverSpec) -> _Rounded:
@@ -219,32 +248,28 @@ def _row_wise_best(weight: torch.Tensor, hessian: torch.Tensor, candidates: list
     """For every output channel, the candidate with the least output error: channels do not interact."""
     costs = []
     for candidate in candidates:
-        error = _dequantize(*candidate) - weight
+        error = candidate.dequantize() - weight
         costs.append((error @ hessian).mul_(error).sum(1))
     choice = torch.stack(costs).argmin(0)
-    codes, scale = candidates[0][0].clone(), candidates[0][1].clone()
-    zero_point = None if candidates[0][2] is None else candidates[0][2].clone()
+    codes, scale, zero_point, target = candidates[0]
+    best = _Rounded(codes.clone(), scale.clone(), None if zero_point is None else zero_point.clone(), target.clone())
     for index, candidate in enumerate(candidates[1:], start=1):
         rows = choice == index
-        codes[rows] = candidate[0][rows].to(codes.dtype)
-        scale[rows] = candidate[1][rows]
-        if zero_point is not None and candidate[2] is not None:
-            zero_point[rows] = candidate[2][rows].to(zero_point.dtype)
-    return codes, scale, zero_point
+        for mine, theirs in zip(best, candidate, strict=True):
+            if mine is not None and theirs is not None:
+                mine[rows] = theirs[rows].to(mine.dtype)
+    return best
 
 
 def _pack(
-    spec: SolverSpec,
-    codes: torch.Tensor,
-    scale: torch.Tensor,
-    zero_point: torch.Tensor | None,
-    errors: Mapping[str, float] | None = None,
-) -> QuantizedWeight:
-    return QuantizedWeight(
-        codes=codes.to(spec.grid.code_dtype),
-        scale=scale.float(),
-        zero_point=None if zero_point is None else zero_point.to(torch.uint8),
+    spec: SolverSpec, rounded: _Rounded, errors: Mapping[str, float] | None = None
+) -> tuple[QuantizedWeight, torch.Tensor]:
+    packed = QuantizedWeight(
+        codes=rounded.codes.to(spec.grid.code_dtype),
+        scale=rounded.scale.float(),
+        zero_point=None if rounded.zero_point is None else rounded.zero_point.to(torch.uint8),
         grid=spec.grid,
         group_size=spec.group_size,
         errors=errors or {},
     )
+    return packed, rounded.target

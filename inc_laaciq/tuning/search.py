@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec
 from inc_laaciq.layerwise import Solution
@@ -19,7 +20,7 @@ from inc_laaciq.tuning.criterion import LanguageCriterion
 logger = logging.getLogger(__name__)
 
 Harm = Mapping[str, Mapping[str, float]]
-Solver = Callable[[Sequence[Layer], LaaciqSpec], Solution]
+Solver = Callable[[Sequence[Layer], LaaciqSpec, tuple[Fold, ...] | None], Solution]
 
 _LADDER = (2, 3, 4, 8)
 _FLOAT_BITS = 16  # what a layer in float is counted as
@@ -65,8 +66,8 @@ def search(
     layers : sequence of Layer
     settings : LaaciqSpec
         The configuration that was asked for; it is tried first.
-    solve : callable(layers, settings)
-        Gives their solution.
+    solve : callable(layers, settings, folds)
+        Gives their solution, with the scales of columns that are given, or with its own where they are None.
     criterion : LanguageCriterion
         Has judged a trial by the time that the next one is asked for.
     measure : callable(solution, languages) or None
@@ -85,7 +86,7 @@ def search(
         return Trial(number=number, description=description, settings=chosen, solution=solution)
 
     for chosen in alternatives(settings, has_text=measure is not None):
-        yield trial(f"mode {chosen.mode}, reconciled by {chosen.reconcile}", chosen, solve(layers, chosen))
+        yield trial(f"mode {chosen.mode}, reconciled by {chosen.reconcile}", chosen, solve(layers, chosen, None))
         if criterion.is_decided:
             return
     number = criterion.best()
@@ -98,7 +99,8 @@ def search(
             return
         for count in _counts(order, _needed(document)):
             part = [steps[name] for name, _ in order[:count]]
-            solution = _merged(best, solve([layer for layer in part if layer.weight is not None], chosen), part)
+            new = solve([layer for layer in part if layer.weight is not None], chosen, best.folds)
+            solution = _merged(best, new, part)
             yield trial(_describe(part), chosen, solution)
             if criterion.is_decided:
                 return
@@ -110,7 +112,7 @@ def search(
 def alternatives(settings: LaaciqSpec, *, has_text: bool) -> list[LaaciqSpec]:
     """What was asked for, then what may serve the worst language better at the same size."""
     found = [settings]
-    if has_text:
+    if has_text and settings.mode != "fair":  # nothing serves the worst language better than that
         found.append(replace(settings, mode="balanced"))
         found += [replace(settings, mode="balanced", reconcile=rule, shares=None) for rule in ("cvar", "minimax")]
     first: dict[tuple[str, str], LaaciqSpec] = {}
@@ -221,7 +223,7 @@ def _merged(best: Solution, new: Solution, part: Sequence[Layer]) -> Solution:
     weights = {name: weight for name, weight in best.weights.items() if name not in changed} | dict(new.weights)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     ranges = {name: best.ranges[name] for name in ordered if name in best.ranges} | dict(new.ranges)
-    return Solution(weights=ordered, layers=layers, ranges=ranges, invalid=best.invalid)
+    return Solution(weights=ordered, layers=layers, ranges=ranges, invalid=best.invalid, folds=best.folds)
 
 
 def _describe(part: Sequence[Layer]) -> str:

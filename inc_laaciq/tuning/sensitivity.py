@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from inc_laaciq.calibration.collect import Progress
+from inc_laaciq.calibration.folding import Fold, apply_folds
 from inc_laaciq.calibration.layers import linear_layer
 from inc_laaciq.quant.solver import QuantizedWeight
 
@@ -22,6 +23,7 @@ def layer_harm(
     weights: Mapping[str, QuantizedWeight],
     batches: Mapping[str, Sequence[torch.Tensor]],
     *,
+    folds: Sequence[Fold] = (),
     progress: Progress | None = None,
 ) -> dict[str, dict[str, float]]:
     """Loss that each language would win back if one layer were in float, nats per token.
@@ -34,6 +36,8 @@ def layer_harm(
         All quantized layers.
     batches : mapping of language -> token batches
         Calibration text of the languages to look at; about the first 1024 tokens of each are used.
+    folds : sequence of Fold
+        Scales of columns that the weights were solved with.
     progress : callable(stage, done, total), optional
 
     Returns
@@ -46,6 +50,7 @@ def layer_harm(
     Evaluation text is not used: choosing layers by it would make the verdict on it too good.
     """
     quantized = copy.deepcopy(model).eval()
+    scale_of = {name: fold.scale for fold in apply_folds(quantized, folds) for name in fold.layers}
     parts = {tag: _first(rows) for tag, rows in batches.items()}
     harm: dict[str, dict[str, float]] = {}
     with torch.inference_mode(False), torch.no_grad():
@@ -55,6 +60,8 @@ def layer_harm(
         for number, (name, weight) in enumerate(weights.items(), start=1):
             target = linear_layer(quantized, name).weight
             target.copy_(linear_layer(model, name).weight)
+            if name in scale_of:
+                target.mul_(scale_of[name].to(target.device, target.dtype))
             harm[name] = {tag: everything[tag] - _loss(quantized, rows) for tag, rows in parts.items()}
             target.copy_(weight.dequantize())
             if progress is not None:

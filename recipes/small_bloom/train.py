@@ -1,4 +1,6 @@
-"""Train the tokenizer and the weights of the small Bloom model on the text that ``corpus.py`` writes.
+"""Train the tokenizer and the weights of a small model on the text that ``corpus.py`` writes.
+
+``bloom`` is the model of this folder; ``llama`` is deeper and narrower, with grouped queries and a gated MLP.
 
 Example
 -------
@@ -19,7 +21,15 @@ import tokenizers
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTrainedTokenizerFast
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 SHARES = {
     "en": 1.0,
@@ -46,11 +56,50 @@ SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>",
 WORDS = r" ?[^\s.,!?…。，、।៖។：；（）()]+"
 """Pieces the tokenizer never merges across: a word with its leading space. Marks of Indic scripts stay in the word."""
 
-HIDDEN, LAYERS, HEADS = 192, 4, 6
 SEQUENCE, BATCH = 256, 16
 PEAK_RATE, WARM_UP, WEIGHT_DECAY, CLIP = 3e-3, 200, 0.1, 1.0
 VALIDATION_TOKENS = 16 * SEQUENCE
 """Tokens of each language's calibration text on which progress is measured."""
+
+
+def untrained(architecture: str, token_ids: dict[str, int]) -> PreTrainedModel:
+    """Return a model with random weights.
+
+    Parameters
+    ----------
+    architecture : {"bloom", "llama"}
+        2.57 M or 1.70 M parameters.
+    token_ids : dict
+        ``bos_token_id``, ``eos_token_id`` and ``pad_token_id``.
+
+    Returns
+    -------
+    PreTrainedModel
+    """
+    if architecture == "bloom":
+        config = BloomConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=192,
+            n_layer=4,
+            n_head=6,
+            hidden_dropout=0.0,
+            attention_dropout=0.0,
+            use_cache=True,
+            **token_ids,
+        )
+        return BloomForCausalLM(config)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        **token_ids,
+    )
+    return LlamaForCausalLM(config)
 
 
 def read_pages(file: Path) -> list[str]:
@@ -188,12 +237,12 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def validate(model: BloomForCausalLM, validation: dict[str, torch.Tensor]) -> dict[str, float]:
+def validate(model: PreTrainedModel, validation: dict[str, torch.Tensor]) -> dict[str, float]:
     """Measure the loss per token of each language.
 
     Parameters
     ----------
-    model : BloomForCausalLM
+    model : PreTrainedModel
         Model.
     validation : dict
         Language tag -> tokens of shape ``(sequences, SEQUENCE)``.
@@ -210,12 +259,12 @@ def validate(model: BloomForCausalLM, validation: dict[str, torch.Tensor]) -> di
     return losses
 
 
-def save(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save model and tokenizer so that transformers 4 and 5 both load them.
 
     Parameters
     ----------
-    model : BloomForCausalLM
+    model : PreTrainedModel
         Model.
     tokenizer : PreTrainedTokenizerFast
         Tokenizer.
@@ -238,6 +287,7 @@ def save(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def main() -> None:
     """Train, and write the model folder with ``training.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--architecture", choices=["bloom", "llama"], default="bloom")
     parser.add_argument("--corpus", type=Path, required=True, help="folder written by corpus.py")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model")
     parser.add_argument("--state", type=Path, help="folder for the checkpoint (default: OUTPUT/state)")
@@ -267,21 +317,8 @@ def main() -> None:
         stream = np.concatenate(encode(tokenizer, read_pages(arguments.corpus / "calibration" / f"{tag}.txt")))
         validation[tag] = torch.from_numpy(stream[:VALIDATION_TOKENS].astype(np.int64)).view(-1, SEQUENCE)
 
-    model = BloomForCausalLM(
-        BloomConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=HIDDEN,
-            n_layer=LAYERS,
-            n_head=HEADS,
-            hidden_dropout=0.0,
-            attention_dropout=0.0,
-            use_cache=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
     token_ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    model = untrained(arguments.architecture, token_ids)
     model.generation_config = GenerationConfig(**token_ids)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     other = [p for p in model.parameters() if p.ndim == 1]

@@ -101,6 +101,25 @@ def test_codes_and_scales_survive_neural_compressor_bit_by_bit(model, batches, b
             assert torch.equal(zero_point, weight.zero_point.int()), name
 
 
+@pytest.mark.parametrize("scheme", ["sym", "asym"])
+@pytest.mark.parametrize("tune", ["model", "blocks"])
+def test_mode_fair_survives_neural_compressor_bit_by_bit(model, batches, tune, scheme):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    conf = config(3, 32, scheme, strategy_kwargs={"mode": "fair", "fair": {"tune": tune, "steps": 3}})
+    quantized = quantization.fit(model, conf, calib_dataloader=inc_laaciq.LanguageLoader(batches))
+    assert quantized.q_config["la_aciq"] == {"mode": "fair", "reconcile": "mean"}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    ids = batches["en"][0]
+    expected = quantized.model(ids).logits
+    quantized.save("saved")
+    assert torch.equal(load("saved", copy.deepcopy(linearize(model)), weight_only=True)(ids).logits, expected)
+    packed = quantized.export_compressed_model()
+    for name, weight in quantized.la_aciq.weights.items():
+        codes, scale, _ = unpacked(packed.get_submodule(name))
+        assert torch.equal(scale, weight.scale), name
+        assert torch.equal(codes - (4 if scheme == "sym" else 0), weight.codes.int()), name
+
+
 def test_without_help_neural_compressor_derives_other_scales(bloom, batches):
     """Why `gptq_config` is given: the stock export takes absmax of the fake-quantized weights."""
     quantized = quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))

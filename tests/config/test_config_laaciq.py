@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Read, Refused
 
-from inc_laaciq.config import Bound, LaaciqSpec, Policy, Rule, TextSpec, parse_bound
+from inc_laaciq.config import Bound, FairSpec, LaaciqSpec, Policy, Rule, TextSpec, parse_bound
 from inc_laaciq.errors import SpecError
 
 
@@ -45,6 +45,7 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         "evaluation: {texts: /abs/eval, tokens_per_language: 0, aligned: true}",
         "gate: {max_degradation: 10%, max_disparity: 0.02npb}",
         "signed: false",
+        "scaling: false",
         "damping: 0.1",
         "lm_head: true",
         "nan: keep-fp",
@@ -60,11 +61,41 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         evaluation=TextSpec(texts="/abs/eval", tokens_per_language=0, aligned=True),
         gate=Policy(default=Rule(max_degradation=parse_bound("10%")), max_disparity=Bound(value=0.02, unit="npb")),
         signed=False,
+        scaling=False,
         damping=0.1,
         lm_head=True,
         nan="keep-fp",
         strict_lid=True,
     )
+
+
+def test_fair_is_read(read: Read) -> None:
+    spec = read(_section("mode: fair", "fair: {tune: blocks, steps: 7, tilt: 0}", "calibration: {texts: cal}")).la_aciq
+    assert spec.mode == "fair"
+    assert spec.fair == FairSpec(tune="blocks", steps=7, tilt=0.0)
+    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(tune="auto", steps=120, tilt=4.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "fair", "reason"),
+    [
+        ("fair", "{steps: 0}", "fair.steps=0 is out of range. Allowed: 1 or more."),
+        ("fair", "{steps: 1.5}", "fair.steps=1.5 is a decimal number, not a whole number."),
+        ("fair", "{tilt: -1}", "fair.tilt=-1 is negative. Allowed: 0 or more."),
+        ("fair", "{tilt: .inf}", "fair.tilt=inf is not a finite number."),
+        ("fair", "{tune: all}", "fair.tune='all' is not known. Allowed: auto, model, blocks, none."),
+        ("fair", "{step: 3}", "fair.step is not a known key in la_aciq.fair. Did you mean 'steps'?"),
+        ("fair", "3", "fair=3 must be a mapping"),
+        ("fast", "{steps: 3}", "fair says how mode fair works, and the mode is fast."),
+    ],
+)
+def test_wrong_fair_is_refused(refused: Refused, mode: str, fair: str, reason: str) -> None:
+    assert refused(_section(f"mode: {mode}", f"fair: {fair}")).startswith(f"conf.yaml:3: la_aciq.{reason}")
+
+
+def test_fair_is_for_weights_only(refused: Refused) -> None:
+    text = "quantization: {approach: post_training_static_quant}\n" + _section("mode: fair")
+    assert "la_aciq.mode='fair' is for weights only. With post_training_static_quant use balanced" in refused(text)
 
 
 # Row 5: unknown keys
@@ -117,7 +148,7 @@ def test_row_07_boolean_is_no_language(refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("word", ["yes", "no", "on", "OFF", "y"])
-@pytest.mark.parametrize("key", ["signed", "lm_head", "strict_lid"])
+@pytest.mark.parametrize("key", ["signed", "scaling", "lm_head", "strict_lid"])
 def test_row_07_other_words_are_no_booleans(refused: Refused, key: str, word: str) -> None:
     message = refused(_section(f"{key}: {word}"))
     assert message == f"conf.yaml:2: la_aciq.{key}='{word}' is not read as a boolean here. Write true or false."
@@ -244,6 +275,22 @@ def test_row_09_signed_scales_need_a_symmetric_grid(refused: Refused, read: Read
     assert "la_aciq.signed=True is not possible with post_training_static" in refused(static + _section("signed: true"))
 
 
+def test_scaling_is_for_weights_only_and_not_for_the_paper_formula(refused: Refused, read: Read) -> None:
+    assert read(_section("mode: balanced")).la_aciq.scaling
+    assert read(_section("scaling: true")).la_aciq.scaling
+    assert not read(_section("scaling: false")).la_aciq.scaling
+    static = "quantization: {approach: post_training_static_quant}\n"
+    assert not read(static).la_aciq.scaling
+    assert read(_section("mode: paper")).la_aciq.scaling  # for other modes that the gate may lead to
+    for before, lines, reason in (
+        (static, ["scaling: true"], "post_training_static_quant"),
+        ("", ["mode: paper", "scaling: true"], "mode paper"),
+    ):
+        message = refused(before + _section(*lines))
+        assert f"la_aciq.scaling=True is not possible with {reason}. Leave it out" in message
+    assert not read(static + _section("scaling: false")).la_aciq.scaling
+
+
 @pytest.mark.parametrize("bits", [3, 4, 5])
 def test_paper_mode_at_the_widths_it_fits(read: Read, bits: int) -> None:
     text = f"quantization: {{model_wise: {{weight: {{bits: {bits}}}}}}}\nla_aciq: {{mode: paper}}"
@@ -266,9 +313,9 @@ def test_paper_mode_is_refused_elsewhere_with_the_reason(refused: Refused, quant
     assert "27 to 54 times at 8" in message
 
 
-def test_mode_that_is_not_built_is_refused(refused: Refused) -> None:
-    assert "la_aciq.mode='fair' is not possible here: this version" in refused(_section("mode: fair"))
-    assert "la_aciq.mode='quick' is not known. Allowed: paper, fast, balanced." in refused(_section("mode: quick"))
+def test_unknown_mode_is_refused(refused: Refused) -> None:
+    message = refused(_section("mode: quick"))
+    assert "la_aciq.mode='quick' is not known. Allowed: paper, fast, balanced, fair." in message
 
 
 # Row 10: numbers
@@ -390,7 +437,7 @@ def test_text_section_without_texts_is_refused(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"mode": "fair"}, "LaaciqSpec.mode='fair' is not known"),
+        ({"mode": "fairest"}, "LaaciqSpec.mode='fairest' is not known"),
         ({"reconcile": "max"}, "LaaciqSpec.reconcile='max' is not known"),
         ({"weights": {"swh": 1.0}}, "LaaciqSpec.weights=.* holds 'swh', which is not canonical. Write 'sw'."),
         ({"weights": {"sw": 0.0}}, "gives no language a weight above 0"),
@@ -400,6 +447,7 @@ def test_text_section_without_texts_is_refused(refused: Refused) -> None:
         ({"shares": {"en": 0.8, "de": 0.5}, "reconcile": "natural"}, "sums to 1.3"),
         ({"damping": 1.0}, "LaaciqSpec.damping=1.0 is out of range"),
         ({"signed": 1}, "LaaciqSpec.signed=1 is a whole number, not a boolean"),
+        ({"scaling": 1}, "LaaciqSpec.scaling=1 is a whole number, not a boolean"),
         ({"nan": "no"}, "LaaciqSpec.nan='no' is not known"),
     ],
 )

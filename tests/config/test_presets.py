@@ -19,6 +19,7 @@ RECIPE = FOLDER.parent / "recipes" / "small_bloom"
     [
         ("w3g64_gate.yaml", 3, 64, "sym", "balanced"),
         ("w4g64_asym.yaml", 4, 64, "asym", "balanced"),
+        ("w4g64_fair.yaml", 4, 64, "sym", "fair"),
         ("w4g64_fast.yaml", 4, 64, "sym", "fast"),
         ("w4g64_sym.yaml", 4, 64, "sym", "balanced"),
         ("w8_sym.yaml", 8, -1, "sym", "balanced"),
@@ -69,5 +70,5 @@ def test_annotated_names_every_key() -> None:
 def test_annotated_shows_the_defaults() -> None:
     spec, default = read_config(FOLDER / "annotated.yaml"), read_config(FOLDER / "w4g64_sym.yaml")
     assert spec.tuning == default.tuning
-    for field in ("mode", "signed", "damping", "lm_head", "nan", "strict_lid", "calibration"):
+    for field in ("mode", "signed", "scaling", "damping", "lm_head", "nan", "strict_lid", "calibration"):
         assert getattr(spec.la_aciq, field) == getattr(default.la_aciq, field)

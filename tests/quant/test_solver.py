@@ -279,7 +279,7 @@ def test_gptq_on_a_diagonal_hessian_is_plain_rounding():
 
     weight, grid = _weight(), Grid(bits=4, scheme="sym")
     importance = torch.rand(IN, generator=torch.Generator().manual_seed(2)) + 0.1
-    codes, scale, _ = compensate(weight, importance.diag(), grid, 32, signed=False, damping=0.01)
+    codes, scale, _, _ = compensate(weight, importance.diag(), grid, 32, signed=False, damping=0.01)
     groups = to_groups(weight, 32)
     expected = search(groups, grid, importance.reshape(-1, 32))[0]
     torch.testing.assert_close(scale, expected.squeeze(-1))
@@ -296,7 +296,7 @@ def test_gptq_matches_a_slow_column_by_column_loop(group_size):
     weight = torch.randn(5, n, generator=generator)
     x = torch.randn(600, n, generator=generator) @ torch.randn(n, n, generator=generator)
     hessian, grid = x.T @ x / 600, Grid(bits=4, scheme="sym")
-    codes, scale, _ = compensate(weight, hessian, grid, group_size, signed=False, damping=0.01)
+    codes, scale, _, _ = compensate(weight, hessian, grid, group_size, signed=False, damping=0.01)
     damped = hessian.double() + 0.01 * hessian.diagonal().mean() * torch.eye(n, dtype=torch.float64)
     inverse, w = torch.linalg.inv(damped), weight.double().clone()
     differ = 0
@@ -351,4 +351,4 @@ def test_a_search_that_loses_to_absmax_is_not_kept(monkeypatch):
 
 
 def _doubled(rounded):
-    return rounded[0], rounded[1] * 2, rounded[2]
+    return rounded._replace(scale=2 * rounded.scale)

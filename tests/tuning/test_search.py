@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import parse_bound
@@ -27,8 +28,11 @@ def layers(bits=3, scheme="sym", names=NAMES):
     return [*found, Layer(name="head", in_features=8, out_features=80, weight=None, reason="output layer")]
 
 
-def solve(chosen, settings):
-    """Codes that only tell which bits they have."""
+FOLDS = (Fold(norm="norm", layers=("a", "b"), scale=torch.full((8,), 2.0)),)
+
+
+def solve(chosen, settings, folds):
+    """Codes that only tell which bits they have; folds of its own where none are given."""
     weights = {
         layer.name: QuantizedWeight(
             codes=torch.zeros(8, 8, dtype=torch.int8),
@@ -41,7 +45,8 @@ def solve(chosen, settings):
         for layer in chosen
         if layer.weight is not None
     }
-    return Solution(weights=weights, layers=tuple(chosen))
+    own = (replace(FOLDS[0], norm=f"{settings.mode} {settings.reconcile}"),)
+    return Solution(weights=weights, layers=tuple(chosen), folds=own if folds is None else folds)
 
 
 class Loop:
@@ -63,9 +68,9 @@ class Loop:
     def bits(trial):
         return {layer.name: 16 if layer.weight is None else layer.weight.bits for layer in trial.solution.layers}
 
-    def run(self, chosen, settings=None, measure=None, bits_can_rise=True):
+    def run(self, chosen, settings=None, measure=None, bits_can_rise=True, solver=solve):
         settings = settings or LaaciqSpec(mode="fast")
-        for trial in search(chosen, settings, solve, self.criterion, measure, bits_can_rise=bits_can_rise):
+        for trial in search(chosen, settings, solver, self.criterion, measure, bits_can_rise=bits_can_rise):
             assert trial.number == len(self.trials)
             assert set(trial.solution.weights) == {name for name, bits in self.bits(trial).items() if bits < 16}
             assert all(self.bits(trial)[name] == weight.grid.bits for name, weight in trial.solution.weights.items())
@@ -199,6 +204,22 @@ def test_what_was_raised_stays_raised_in_the_next_round():
     after = next(number for number, each in enumerate(bits) if all(each[name] >= 4 for name in NAMES))
     assert all(each[name] >= 4 for each in bits[after:] for name in NAMES)
     assert loop.criterion.is_passed
+
+
+def test_layers_that_are_raised_are_solved_with_the_scales_of_the_solution_that_they_go_into():
+    given = []
+
+    def solved(chosen, settings, folds):
+        given.append(folds)
+        return solve(chosen, settings, folds)
+
+    loop = Loop(lambda bits, trial: 0.1 if "cvar" in trial.description else 0.5)
+    trials = list(loop.run(layers(), measure=measured({"a": 0.5}), solver=solved))
+    assert given[:4] == [None] * 4  # modes find their own
+    assert len(given) > 4
+    assert all(folds is not None for folds in given[4:])
+    assert len({trial.solution.folds for trial in trials[4:]}) == 1
+    assert trials[-1].solution.folds == given[-1] == trials[loop.criterion.best()].solution.folds
 
 
 def test_harm_is_measured_for_the_languages_that_fail():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM
 
+from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.quant.solver import SolverSpec, solve
 from inc_laaciq.tuning.sensitivity import TOKENS, layer_harm
 
@@ -54,6 +55,25 @@ def test_harm_is_the_loss_that_a_layer_in_float_wins_back(model, batches):
                     without.get_submodule(name).weight.copy_(weight.dequantize())
             for tag, rows in batches.items():
                 assert found[left_out][tag] == pytest.approx(loss(whole, rows) - loss(without, rows), abs=1e-5)
+
+
+def test_layers_in_float_are_scaled_as_the_others_are(model, batches):
+    layer = LAYERS[0]
+    norm = layer.replace("mlp.dense_h_to_4h", "post_attention_layernorm")
+    scale = torch.exp2(torch.arange(64).remainder(7) - 3.0)
+    fold = Fold(norm=norm, layers=(layer,), scale=scale)
+    weights = solved(model, b0=2, b1=2)
+    spec = SolverSpec(bits=2, group_size=32, mode="fast")
+    weights[layer] = solve(model.get_submodule(layer).weight * scale, spec, None)
+    found = layer_harm(model, weights, batches, folds=[fold])
+    whole, without = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        for changed in (whole, without):
+            changed.get_submodule(LAYERS[1]).weight.copy_(weights[LAYERS[1]].dequantize())
+        # Unscaled columns behind the norm as it is compute the same.
+        whole.get_submodule(layer).weight.copy_(weights[layer].dequantize() / scale)
+        for tag, rows in batches.items():
+            assert found[layer][tag] == pytest.approx(loss(whole, rows) - loss(without, rows), abs=1e-5)
 
 
 def test_a_coarse_layer_harms_more_than_a_fine_one(model, batches):

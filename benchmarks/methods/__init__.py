@@ -1,0 +1,1 @@
+"""The parts of `bench_methods.py`: methods, cells, measurement, ratios and report, one idea in each file."""

@@ -1,0 +1,106 @@
+"""Cells: one method on one calibration at one width and seed; each is a file named after everything that defines it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import inc_laaciq
+from methods.bench import Bench
+from methods.registry import METHOD_VERSION, METHODS, Method
+
+FLOAT = "float"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One thing to be done; the float model is a cell of its own."""
+
+    method: str
+    calibration: str = "none"
+    bits: int = 0
+    group_size: int = 0
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        if self.method == FLOAT:
+            return FLOAT
+        return f"{self.method} {self.calibration} {self.bits}b g{self.group_size} seed {self.seed}"
+
+
+def plan(
+    methods: Sequence[Method], *, bits: Sequence[int], group_sizes: Sequence[int], seeds: int
+) -> tuple[list[Cell], list[dict[str, Any]]]:
+    """Cells to do, and methods that cannot be run with the reason why; the float model comes first."""
+    cells, not_run = [Cell(method=FLOAT)], []
+    for method in methods:
+        for width in bits:
+            if reason := method.unavailable(width):
+                not_run.append({"method": method.name, "bits": width, "why": reason})
+                continue
+            cells += [
+                Cell(method=method.name, calibration=calibration, bits=width, group_size=size, seed=seed)
+                for size in group_sizes
+                for calibration in method.calibrations
+                for seed in range(1 if calibration == "none" else seeds)
+            ]
+    return cells, not_run
+
+
+def definition(cell: Cell, bench: Bench) -> dict[str, Any]:
+    """Everything that the result of a cell depends on."""
+    options = bench.options
+    found: dict[str, Any] = {
+        **asdict(cell),
+        "version": METHOD_VERSION,
+        "model_sha256": bench.source.weights_sha256,
+        "tokenizer_sha256": bench.source.tokenizer_sha256,
+        "evaluation_sha256": bench.evaluation.sha256,
+        "eval_tokens": options.eval_tokens,
+    }
+    if cell.method == FLOAT:
+        return found
+    method = METHODS[cell.method]
+    found["packages"] = method.versions()
+    if cell.calibration != "none":
+        found["calibration_sha256"] = bench.calibration.sha256
+        found["calibration_tokens"] = options.calibration_tokens
+        found["sequence_length"] = bench.sequence_length
+    if method.is_ours:
+        found["sources_sha256"] = sources_sha256()
+    return found
+
+
+_SOLVING = ("calibration", "fair", "layerwise.py", "quant", "scaling.py")
+"""Parts of the package that decide what codes come out; the others change no cell."""
+
+
+@cache
+def sources_sha256() -> str:
+    """Hash of the Python files that solve."""
+    folder = Path(inc_laaciq.__file__).parent
+    files = [path for path in folder.rglob("*.py") if path.relative_to(folder).parts[0] in _SOLVING]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def path_of(cell: Cell, bench: Bench) -> Path:
+    """File of a cell."""
+    text = json.dumps(definition(cell, bench), sort_keys=True)
+    name = cell.label.replace(" ", "-")
+    return bench.options.cells / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """Content of a finished cell."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

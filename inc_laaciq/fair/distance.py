@@ -1,0 +1,80 @@
+"""How far the quantized model is from the float one on a row of text: in its predictions, or in a block's output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from inc_laaciq.fair.blocks import Call, hidden_of
+
+_SMALLEST = 1e-12
+
+
+class _Replaced:
+    """A module that is called with some of its weights replaced; its own parameters get no gradient."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._parameters = {name: value.detach() for name, value in module.named_parameters()}
+
+    def __call__(self, weights: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        given = dict(self._parameters)
+        for layer, weight in weights.items():
+            name = f"{layer}.weight"
+            given[name] = weight.to(self._parameters[name].dtype)
+        return functional_call(self._module, given, args, kwargs)
+
+
+class ModelDistance:
+    """Divergence of the quantized model's predictions from those of the float model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The float model; not modified.
+    arguments : mapping
+        Given to the model with every row.
+    """
+
+    def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
+        self._model = _Replaced(model)
+        self._arguments = dict(arguments)
+
+    def __call__(self, weights: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+        """KL(float || quantized) of the next token, mean over a row of shape (1, tokens), in nats."""
+        with torch.no_grad():
+            wanted = self._log_probabilities({}, ids)
+        found = self._log_probabilities(weights, ids)
+        return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
+    def _log_probabilities(self, weights: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._model(weights, input_ids=ids, **self._arguments).logits
+        return logits.flatten(0, 1).float().log_softmax(-1)
+
+
+class BlockDistance:
+    """Squared error of what a block adds to its hidden states, relative to the energy of what it should add.
+
+    Parameters
+    ----------
+    block : nn.Module
+        In float; not modified.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self._block = _Replaced(block)
+
+    def __call__(self, weights: Mapping[str, torch.Tensor], row: BlockRow) -> torch.Tensor:
+        """Error of one row, dimensionless."""
+        call, hidden, added, wanted = row
+        found = hidden_of(self._block(weights, *call.args_with(hidden), **call.kwargs_with(hidden)))
+        return (found - wanted).float().square().sum() / added.float().square().sum().clamp_min(_SMALLEST)
+
+
+BlockRow = tuple[Call, torch.Tensor, torch.Tensor, torch.Tensor]
+"""How the block is called, its hidden states, what it adds to those of the float model, and its float output."""

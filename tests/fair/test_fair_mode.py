@@ -1,0 +1,130 @@
+"""Mode `fair` as a whole, on tiny models."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from inc_laaciq.calibration.layers import find_layers, linear_layer
+from inc_laaciq.config import LaaciqSpec
+from inc_laaciq.errors import EvaluationError, NumericError, SpecError
+from inc_laaciq.layerwise import quantize_layers
+
+
+def divergence(model, weights, batches):
+    """KL(float || quantized) of every language, nats per token."""
+    changed = copy.deepcopy(model)
+    found = {}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            linear_layer(changed, name).weight.copy_(weight.dequantize())
+        for tag, group in batches.items():
+            p, q = (m(input_ids=group[0]).logits.double().log_softmax(-1) for m in (model, changed))
+            found[tag] = float((p.exp() * (p - q)).sum(-1).mean())
+    return found
+
+
+@pytest.mark.parametrize("tune", ["model", "blocks", "none"])
+def test_the_worst_language_is_closer_to_float_than_with_balanced(model, layers_of, batches, settings, tune):
+    layers = layers_of(model)
+    fair = quantize_layers(model, layers, batches, settings(tune, steps=20))
+    balanced = quantize_layers(model, layers, batches, LaaciqSpec(mode="balanced"))
+    assert set(fair.weights) == set(balanced.weights)
+    assert max(divergence(model, fair.weights, batches).values()) < max(
+        divergence(model, balanced.weights, batches).values()
+    )
+    assert fair.tuning["tuned"] == tune
+
+
+def test_tuning_gains_over_the_sequence_alone(bloom, layers_of, batches, settings):
+    # One row of random tokens says nothing of others: what is tested is that the steps go the right way.
+    layers, text = layers_of(bloom), {"en": (batches["en"][0][:1],)}
+    alone, tuned = (quantize_layers(bloom, layers, text, settings(tune, steps=60)) for tune in ("none", "model"))
+    assert divergence(bloom, tuned.weights, text)["en"] < 0.98 * divergence(bloom, alone.weights, text)["en"]
+    assert tuned.tuning["kept"] > 0
+    assert [look["step"] for look in tuned.tuning["history"]] == [0, 20, 40, 60]
+
+
+@pytest.mark.parametrize("tune", ["model", "blocks"])
+def test_the_float_model_is_left_as_it_was(model, layers_of, batches, settings, tune):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    quantize_layers(model, layers_of(model), batches, settings(tune, steps=2))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_same_seed_gives_the_same_codes(bloom, layers_of, batches, settings):
+    first, again = (quantize_layers(bloom, layers_of(bloom), batches, settings(steps=3)) for _ in range(2))
+    for name, weight in first.weights.items():
+        assert torch.equal(weight.codes, again.weights[name].codes)
+        assert torch.equal(weight.scale, again.weights[name].scale)
+
+
+def test_layers_come_in_the_order_of_the_model(bloom, layers_of, batches, settings):
+    solution = quantize_layers(bloom, layers_of(bloom), batches, settings("none"))
+    assert list(solution.weights) == [layer.name for layer in solution.layers]
+
+
+def test_the_output_projection_is_solved_as_in_balanced(weight, batches, settings):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=97, hidden_size=32, n_layer=1, n_head=4, tie_word_embeddings=False)
+    model = BloomForCausalLM(config).eval()
+    layers = find_layers(model, weight, lm_head=True)
+    fair = quantize_layers(model, layers, batches, settings("none"))
+    balanced = quantize_layers(model, layers, batches, LaaciqSpec(mode="balanced", lm_head=True))
+    assert torch.equal(fair.weights["lm_head"].codes, balanced.weights["lm_head"].codes)
+
+
+def test_a_language_that_breaks_the_float_model_is_named(llama, layers_of, batches, settings):
+    llama.model.embed_tokens.weight.data[90] = float("inf")
+    batches["sw"][0][0, 0] = 90
+    solution = quantize_layers(llama, layers_of(llama), batches, settings(steps=2))
+    assert list(solution.invalid) == ["sw"]
+    assert all(set(look["losses"]) == {"en"} for look in solution.tuning["history"])
+
+
+def test_a_float_model_that_is_broken_altogether_is_refused(bloom, layers_of, batches, settings):
+    bloom.transformer.word_embeddings_layernorm.bias.data[:] = float("inf")
+    with pytest.raises(EvaluationError, match="every language"):
+        quantize_layers(bloom, layers_of(bloom), batches, settings())
+
+
+def test_predictions_that_are_not_numbers_are_refused(bloom, layers_of, batches, settings):
+    bloom.lm_head.register_forward_hook(lambda _m, _a, output: output * float("nan"))
+    with pytest.raises(NumericError, match="en: the distance from the float model is nan"):
+        quantize_layers(bloom, layers_of(bloom), batches, settings(steps=2))
+
+
+def test_it_needs_text(bloom, layers_of, settings):
+    with pytest.raises(SpecError, match="mode 'fair' needs calibration text"):
+        quantize_layers(bloom, layers_of(bloom), None, settings())
+
+
+def test_weights_and_shares_reach_the_tuning(bloom, layers_of, batches, settings):
+    plain = quantize_layers(bloom, layers_of(bloom), batches, settings(steps=3))
+    weighted = quantize_layers(bloom, layers_of(bloom), batches, settings(steps=3, weights={"sw": 5.0}))
+    shares = quantize_layers(
+        bloom, layers_of(bloom), batches, settings(steps=3, reconcile="natural", shares={"en": 0.9, "sw": 0.1})
+    )
+    for other in (weighted, shares):
+        assert any(not torch.equal(plain.weights[n].scale, other.weights[n].scale) for n in plain.weights)
+
+
+def test_progress_counts_up_to_the_end(bloom, layers_of, batches, settings):
+    seen = {}
+    quantize_layers(
+        bloom,
+        layers_of(bloom),
+        batches,
+        settings(steps=4),
+        progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)),
+    )
+    assert list(seen) == ["calibrating", "solving", "tuning"]
+    for steps in seen.values():
+        assert steps[-1][0] == steps[-1][1]
+        assert [done for done, _ in steps] == sorted(done for done, _ in steps)

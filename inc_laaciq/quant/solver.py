@@ -14,6 +14,7 @@ from inc_laaciq.quant.grid import Grid, absmax_parameters, dequantize, to_groups
 from inc_laaciq.quant.moments import LanguageMoments
 from inc_laaciq.quant.objective import LayerObjective
 from inc_laaciq.quant.reconcile import RECONCILE, reconcile_languages, risk
+from inc_laaciq.quant.refine import refine
 from inc_laaciq.quant.scale_search import Parameters, closed_form, paper_formula, round_groups, search_groups
 
 Mode = Literal["paper", "fast", "balanced"]
@@ -22,6 +23,8 @@ PAPER_BITS = (3, 4, 5)
 
 # From this many weights a group has a distribution to speak of, and the closed form is as good as a search.
 _CLOSED_FORM_GROUP = 512
+# After these little is left to gain: benchmarks/results/solver.json.
+_REFINE_ROUNDS = 4
 _ROUNDS = {"paper": 8, "fast": 8, "balanced": 4}
 
 
@@ -200,7 +203,8 @@ def solve_from(
             compensated = _Rounded(
                 *compensate(weight, hessian, spec.grid, groups.shape[2], signed=spec.signed, damping=spec.damping)
             )
-            rounded = _row_wise_best(weight, hessian, [compensated, rounded, _absmax(groups, spec)])
+            refined = _refined(weight, hessian, compensated, spec)
+            rounded = _row_wise_best(weight, hessian, [refined, compensated, rounded, _absmax(groups, spec)])
         return rounded, objective.errors(rounded.dequantize() - weight)
 
     best, errors = reconcile_languages(attempt, len(objective.languages), spec.reconcile, _ROUNDS[spec.mode])
@@ -242,6 +246,20 @@ def _codes(groups: torch.Tensor, spec: SolverSpec, parameters: Parameters) -> _R
 
 def _absmax(groups: torch.Tensor, spec: SolverSpec) -> _Rounded:
     return _codes(groups, spec, absmax_parameters(groups, spec.grid, rounded=True))
+
+
+def _refined(weight: torch.Tensor, hessian: torch.Tensor, start: _Rounded, spec: SolverSpec) -> _Rounded:
+    codes, scale, target = refine(
+        weight,
+        hessian,
+        spec.grid,
+        start.codes,
+        start.scale,
+        start.zero_point,
+        damping=spec.damping,
+        rounds=_REFINE_ROUNDS,
+    )
+    return _Rounded(codes, scale, start.zero_point, target)
 
 
 def _row_wise_best(weight: torch.Tensor, hessian: torch.Tensor, candidates: list[_Rounded]) -> _Rounded:

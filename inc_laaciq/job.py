@@ -48,7 +48,9 @@ class Job:
     def plan(self) -> Plan:
         """Estimate of the run."""
         languages = len(self.calibration.texts) if self.calibration else 0
-        return plan_run(self.layers, module_bytes(self.source.model), languages, self.run.la_aciq.mode)
+        settings = self.run.la_aciq
+        steps = settings.fair.steps if settings.mode == "fair" and settings.fair.tune != "none" else 0
+        return plan_run(self.layers, module_bytes(self.source.model), languages, settings.mode, tuning_steps=steps)
 
 
 def prepare(

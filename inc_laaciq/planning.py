@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Seconds per million weights on one core, rounded up from benchmarks/results/solver.json.
-_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5, "fair": 0.5}
+_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5, "fair": 1.0}
+# Mode `fair` runs a row of 256 tokens of every language through the model four times in each step, forward or back.
+_STEP_TOKENS = 256
+_OPERATIONS = 8  # for each weight and token
+_OPERATIONS_A_SECOND = 4e10
 # Share of the memory that is free which statistics may take.
 _SHARE = 0.4
 
@@ -56,8 +60,15 @@ class Plan:
         return self.available_bytes is None or self.memory_bytes <= self.available_bytes
 
 
-def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str) -> Plan:
-    """Estimate a run from its layers and the size of the float model in bytes."""
+def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str, *, tuning_steps: int = 0) -> Plan:
+    """Estimate a run from its layers and the size of the float model in bytes.
+
+    Parameters
+    ----------
+    tuning_steps : int
+        Of mode "fair".
+    """
+    tuning = tuning_steps * _STEP_TOKENS * n_languages * _OPERATIONS * (model_bytes / 4) / _OPERATIONS_A_SECOND
     solved = [layer for layer in layers if layer.weight is not None]
     full = mode in ("balanced", "fair")
     budget = statistics_memory()
@@ -81,7 +92,7 @@ def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: 
         + matrices,
         available_bytes=available_memory(),
         disk_bytes=int(model_bytes + packed + rest + codes),
-        solve_seconds=_SOLVE_SECONDS[mode] * sum(layer.n_weights for layer in solved) / 1e6,
+        solve_seconds=_SOLVE_SECONDS[mode] * sum(layer.n_weights for layer in solved) / 1e6 + tuning,
     )
 
 

@@ -28,6 +28,17 @@ def test_more_languages_need_more_statistics_only_in_balanced():
     assert many - few < 10**6
 
 
+def test_the_time_of_tuning_grows_with_steps_languages_and_the_model():
+    def seconds(steps=100, languages=2, size=10**8):
+        return plan_run([layer()], size, languages, "fair", tuning_steps=steps).solve_seconds
+
+    least = seconds(steps=0)
+    assert seconds() - least == pytest.approx(8 * 256 * 2 * 100 * 10**8 / 4 / 4e10)
+    assert seconds(steps=200) - least == pytest.approx(2 * (seconds() - least))
+    assert seconds(languages=4) - least == pytest.approx(2 * (seconds() - least))
+    assert seconds(size=2 * 10**8) - least == pytest.approx(2 * (seconds() - least))
+
+
 def test_disk_counts_the_float_copy_that_neural_compressor_writes():
     plan = plan_run([layer()], model_bytes=4 * 4096 * 4096, n_languages=1, mode="fast")
     assert plan.disk_bytes > 4 * 4096 * 4096

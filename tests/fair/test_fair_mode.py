@@ -38,13 +38,11 @@ def test_the_worst_language_is_closer_to_float_than_with_balanced(model, layers_
     assert fair.tuning["tuned"] == tune
 
 
-def test_tuning_gains_over_the_sequence_alone(bloom, layers_of, batches, settings):
-    # One row of random tokens says nothing of others: what is tested is that the steps go the right way.
-    layers, text = layers_of(bloom), {"en": (batches["en"][0][:1],)}
-    alone, tuned = (quantize_layers(bloom, layers, text, settings(tune, steps=60)) for tune in ("none", "model"))
-    assert divergence(bloom, tuned.weights, text)["en"] < 0.98 * divergence(bloom, alone.weights, text)["en"]
-    assert tuned.tuning["kept"] > 0
-    assert [look["step"] for look in tuned.tuning["history"]] == [0, 20, 40, 60]
+def test_every_look_at_the_held_out_text_is_recorded_and_the_best_one_kept(bloom, layers_of, batches, settings):
+    tuning = quantize_layers(bloom, layers_of(bloom), batches, settings(steps=50)).tuning
+    assert [look["step"] for look in tuning["history"]] == [0, 20, 40, 50]
+    worst = {look["step"]: max(look["losses"].values()) for look in tuning["history"]}
+    assert worst[tuning["kept"]] == min(worst.values())
 
 
 @pytest.mark.parametrize("tune", ["model", "blocks"])

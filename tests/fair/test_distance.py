@@ -1,0 +1,84 @@
+"""How far the quantized model is from the float one, against plain formulas."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from inc_laaciq.fair.blocks import enter, find_stack
+from inc_laaciq.fair.distance import BlockDistance, ModelDistance
+
+
+def weights_of(module, factor=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: layer.weight.detach() + factor * 0.02 * torch.randn(layer.weight.shape, generator=generator)
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and name != "lm_head"
+    }
+
+
+def directional(distance, weights, item, *, step=1e-2):
+    """Derivative along a random direction: by autograd, and by differences."""
+    generator = torch.Generator().manual_seed(9)
+    direction = {name: torch.randn(value.shape, generator=generator) for name, value in weights.items()}
+    size = sum(float(value.square().sum()) for value in direction.values()) ** 0.5
+    leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
+    distance(leaves, item).backward()
+    exact = sum(float((leaves[name].grad * direction[name]).sum()) for name in leaves) / size
+    ends = [
+        float(distance({name: value + sign * step / size * direction[name] for name, value in weights.items()}, item))
+        for sign in (1, -1)
+    ]
+    return exact, (ends[0] - ends[1]) / (2 * step)
+
+
+def test_the_divergence_is_that_of_the_predictions(model, batches):
+    weights, ids = weights_of(model), batches["en"][0][:1]
+    found = ModelDistance(model, {"use_cache": False})(weights, ids)
+    with torch.no_grad():
+        p = model(input_ids=ids).logits.double().log_softmax(-1)
+        for name, value in weights.items():
+            model.get_submodule(name).weight.copy_(value)
+        q = model(input_ids=ids).logits.double().log_softmax(-1)
+    torch.testing.assert_close(found.double(), (p.exp() * (p - q)).sum(-1).mean(), rtol=1e-3, atol=1e-6)
+
+
+def test_its_gradient_is_its_slope(model, batches):
+    exact, measured = directional(ModelDistance(model, {"use_cache": False}), weights_of(model), batches["en"][0][:1])
+    assert abs(exact - measured) < 0.05 * abs(measured) + 1e-4
+
+
+def test_float_weights_are_no_distance_away(model, batches):
+    weights = weights_of(model, factor=0.0)
+    assert abs(float(ModelDistance(model, {"use_cache": False})(weights, batches["en"][0][:1]))) < 1e-6
+
+
+def block_row(model, batches):
+    stack = find_stack(model, list(weights_of(model)))
+    block = model.get_submodule(stack.blocks[0])
+    with torch.no_grad():
+        entry = enter(model, stack, batches["en"][0][:1])
+        wanted = entry.calls[0].run(block, entry.hidden)
+    return block, (entry.calls[0], entry.hidden, wanted - entry.hidden, wanted)
+
+
+def test_a_block_with_its_own_weights_is_no_distance_away_and_its_gradient_is_its_slope(model, batches):
+    block, row = block_row(model, batches)
+    distance = BlockDistance(block)
+    assert float(distance(weights_of(block, factor=0.0), row)) < 1e-9
+    exact, measured = directional(distance, weights_of(block), row)
+    assert abs(exact - measured) < 0.05 * abs(measured) + 1e-4
+
+
+def test_a_block_that_adds_nothing_is_at_distance_one(model, batches):
+    block, (call, hidden, added, wanted) = block_row(model, batches)
+    nothing = {name: torch.zeros_like(value) for name, value in weights_of(block).items()}
+    for layer in block.modules():
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            layer.bias.data.zero_()
+    with torch.no_grad():
+        found = float(BlockDistance(block)(nothing, (call, hidden, added, wanted)))
+    expected = float((hidden - wanted).square().sum() / added.square().sum())
+    assert abs(found - expected) < 1e-5
+    assert abs(expected - 1) < 1e-5

@@ -186,7 +186,7 @@ def _statistics(
             difference = torch.zeros(2 * (now.shape[1],)) if tag not in differences else differences[tag]
             # An expert may be given other tokens than before: then there is nothing to compare.
             if before is not None and before.shape == now.shape:
-                difference.addmm_((before - now).float().T, now.float())
+                difference.addmm_((before.float() - now.float()).T, now.float())
             differences[tag] = difference
     return moments, {tag: total / moments[tag].n for tag, total in differences.items()}
 

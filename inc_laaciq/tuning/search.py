@@ -13,7 +13,7 @@ from typing import Any
 
 from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import Layer
-from inc_laaciq.config import LaaciqSpec
+from inc_laaciq.config import FairSpec, LaaciqSpec
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.tuning.criterion import LanguageCriterion
 
@@ -99,7 +99,7 @@ def search(
             return
         for count in _counts(order, _needed(document)):
             part = [steps[name] for name, _ in order[:count]]
-            new = solve([layer for layer in part if layer.weight is not None], chosen, best.folds)
+            new = solve([layer for layer in part if layer.weight is not None], _for_a_few(chosen), best.folds)
             solution = _merged(best, new, part)
             yield trial(_describe(part), chosen, solution)
             if criterion.is_decided:
@@ -119,6 +119,11 @@ def alternatives(settings: LaaciqSpec, *, has_text: bool) -> list[LaaciqSpec]:
     for spec in found:
         first.setdefault((spec.mode, spec.reconcile), spec)
     return list(first.values())
+
+
+def _for_a_few(settings: LaaciqSpec) -> LaaciqSpec:
+    """How single layers are solved again: mode `fair` would tune them in a model whose other layers are in float."""
+    return replace(settings, mode="balanced", fair=FairSpec()) if settings.mode == "fair" else settings
 
 
 def failing_languages(document: Mapping[str, Any]) -> list[str]:

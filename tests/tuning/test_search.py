@@ -124,6 +124,23 @@ def test_nothing_is_tried_twice():
     assert alternatives(LaaciqSpec(mode="fast"), has_text=False) == [LaaciqSpec(mode="fast")]
 
 
+def test_nothing_is_tried_instead_of_fair_and_single_layers_are_solved_as_in_balanced():
+    """Tuned alone, they would be tuned in a model whose other layers are in float, for minutes a trial."""
+    asked = LaaciqSpec(mode="fair")
+    assert alternatives(asked, has_text=True) == [asked]
+    modes = []
+
+    def solver(chosen, settings, folds=None):
+        modes.append(settings.mode)
+        return solve(chosen, settings)
+
+    harm = {"a": 0.001, "b": 0.08, "c": 0.002}
+    trials = Loop(by_layer(**harm)).run(layers(), asked, measure=measured(harm), solver=solver)
+    assert modes == ["fair"] + ["balanced"] * (len(trials) - 1)
+    assert len(trials) > 1
+    assert all(trial.settings.mode == "fair" for trial in trials)
+
+
 def test_shares_do_not_reach_rules_that_have_no_shares():
     asked = LaaciqSpec(mode="balanced", reconcile="natural", shares={"en": 0.9, "sw": 0.1})
     assert [spec.shares for spec in alternatives(asked, has_text=True)[1:]] == [None, None]

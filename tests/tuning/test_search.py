@@ -130,9 +130,9 @@ def test_nothing_is_tried_instead_of_fair_and_single_layers_are_solved_as_in_bal
     assert alternatives(asked, has_text=True) == [asked]
     modes = []
 
-    def solver(chosen, settings, folds=None):
+    def solver(chosen, settings, folds):
         modes.append(settings.mode)
-        return solve(chosen, settings)
+        return solve(chosen, settings, folds)
 
     harm = {"a": 0.001, "b": 0.08, "c": 0.002}
     trials = Loop(by_layer(**harm)).run(layers(), asked, measure=measured(harm), solver=solver)

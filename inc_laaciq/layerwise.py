@@ -162,7 +162,7 @@ def _solve_layers(
     ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}
     tuning: Mapping[str, Any] = {}
-    if settings.mode == "fair" and batches:
+    if settings.mode == "fair" and batches and usable:
         fair = solve_fair(
             model, usable, batches, settings, lambda layer: _layer_spec(layer, settings), progress=progress
         )

@@ -132,7 +132,7 @@ def _tuning_note(solution: Solution) -> list[str]:
     if not history:
         return []
     kept = next(look for look in history if look["step"] == solution.tuning["kept"])
-    before, after = (1000 * max(look["losses"].values()) for look in (history[0], kept))
+    before, after = (1000 * look["worst"] for look in (history[0], kept))
     return [
         f"mode fair kept step {kept['step']} of {solution.tuning['steps']}: on calibration text that was held out, the "
         f"worst language's divergence from the float model went from {before:.2f} to {after:.2f} mnat per token"

@@ -69,8 +69,6 @@ def find_folds(
             raise type(error)(f"norm {site.norm!r}: {error}") from error
         if scale is None:
             continue
-        if weights[0].dtype == torch.float16:
-            scale = scale / scale.min()  # small weights have no room below; a norm's, about 1, have
         logger.info("norm %s takes a scale for %d layers", site.norm, len(site.layers))
         folds.append(Fold(norm=site.norm, layers=site.layers, scale=scale.cpu()))
     return tuple(folds)

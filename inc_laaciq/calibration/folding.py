@@ -23,9 +23,6 @@ from inc_laaciq.errors import ModelError, SpecError
 
 logger = logging.getLogger(__name__)
 
-# float16 has no room below: x / s may lose a bit of a value that is nearly zero.  What a norm that cannot be scaled
-# does to the logits is larger by far.
-_HALF_TOLERANCE = 0.02
 _FACTORS = ((4.0, 1.0), (1.0, 4.0))
 
 
@@ -107,9 +104,11 @@ def apply_folds(model: nn.Module, folds: Sequence[Fold]) -> tuple[Fold, ...]:
 @contextmanager
 def folded(model: nn.Module, folds: Sequence[Fold]) -> Iterator[tuple[Fold, ...]]:
     """Scale a model in place for the time of a block, and put back exactly what was there; gives what was applied."""
-    applied = apply_folds(model, folds)
+    applied: list[Fold] = []
     try:
-        yield applied
+        for fold in folds:
+            applied += apply_folds(model, [fold])
+        yield tuple(applied)
     finally:
         with torch.no_grad():
             for fold in applied:
@@ -165,7 +164,8 @@ def find_fold_sites(model: nn.Module, layers: Sequence[str], ids: torch.Tensor) 
     -------
     tuple of FoldSite
         A norm is left out if its output also goes to another module, is used in another way (as a residual, or by a
-        router), or depends on its weight in another way (Gemma's norm multiplies by one plus its weight).
+        router), or depends on its weight in another way (Gemma's norm multiplies by one plus its weight). Empty for a
+        model in float16, whose range leaves no room.
 
     Notes
     -----
@@ -173,6 +173,9 @@ def find_fold_sites(model: nn.Module, layers: Sequence[str], ids: torch.Tensor) 
     is scaled by 4, then the columns between, and the logits must stay the same, bit for bit; where they do not, each
     norm is tried alone.
     """
+    if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
+        logger.info("no norm is scaled: float16 has no room below, and small activations would lose bits")
+        return ()
     sites = _candidates(model, layers, ids)
     if not sites:
         return ()
@@ -213,11 +216,8 @@ def _logits(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _is_same(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Bit for bit, but for float16; a row on which the model itself fails is compared too."""
-    if logits.dtype != torch.float16:
-        return bool(((logits == expected) | (logits.isnan() & expected.isnan())).all())
-    difference = (logits.float() - expected.float()).nan_to_num()
-    return float(difference.norm()) <= _HALF_TOLERANCE * float(expected.float().nan_to_num().norm())
+    """Bit for bit; a row on which the model itself fails is compared too."""
+    return bool(((logits == expected) | (logits.isnan() & expected.isnan())).all())
 
 
 @dataclass

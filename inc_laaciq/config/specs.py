@@ -147,7 +147,8 @@ class FairSpec:
     ----------
     tune : "auto", "model", "blocks" or "none"
         The whole model at once, against the float model's predictions; block by block, against the float block's
-        output, which needs memory for one block only; or not at all.  "auto" takes the whole model where it fits.
+        output, which needs memory for one block only; or not at all.  "auto" takes the whole model up to a thousand
+        million weights, so that a configuration means the same on every machine.
     steps : int
         One row of text of every language each; 1 or more.
     tilt : float
@@ -215,6 +216,8 @@ class LaaciqSpec:
     strict_lid: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.fair, FairSpec):
+            raise SpecError(f"LaaciqSpec.fair={self.fair!r} is a {type(self.fair).__name__}, not a FairSpec.")
         check_fields(
             self,
             mode=checks.word(MODES),

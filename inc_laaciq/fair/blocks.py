@@ -46,23 +46,25 @@ class Stack:
         return int(layer[len(self.name) + 1 :].split(".", 1)[0])
 
 
-def find_stack(model: nn.Module, layers: Sequence[str]) -> Stack:
-    """The module list that holds most of the layers.
+def find_stack(model: nn.Module, layers: Sequence[str]) -> Stack | None:
+    """The module list that holds most of the layers; None if none of its lists holds any.
 
     Raises
     ------
     ModelError
-        If there is none.
+        If the model has no module list.
     """
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     counts = {name: sum(layer.startswith(name + ".") for layer in layers) for name in lists}
     # Of nested lists (experts within a block) the outer one holds at least as many layers, and comes first.
     best = max(counts, key=lambda name: counts[name], default=None)
-    if best is None or not counts[best]:
+    if best is None:
         raise ModelError(
-            f"mode 'fair' needs a stack of blocks (an nn.ModuleList), and {type(model).__name__} has none that holds "
-            "layers to quantize. Use mode 'balanced'"
+            f"mode 'fair' needs a stack of blocks (an nn.ModuleList), and {type(model).__name__} has none. "
+            "Use mode 'balanced'"
         )
+    if not counts[best]:
+        return None
     return Stack(name=best, blocks=tuple(f"{best}.{number}" for number in range(len(lists[best]))))
 
 

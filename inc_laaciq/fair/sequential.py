@@ -122,14 +122,20 @@ def solve_block(
 
     Yields
     ------
-    Name within the block, and the layer as solved. A layer that no token reaches is not among them.
+    Name within the block, and the layer as solved. A layer that no token of a language that counts reaches is not among
+    them.
     """
     changed = copy.deepcopy(block)
     for stage in _stages(block, number, tuple(layers), pieces):
-        moments, differences = _statistics(block, changed, number, stage[0], pieces)
+        try:
+            moments, differences = _statistics(block, changed, number, stage[0], pieces)
+        except NumericError as error:
+            raise NumericError(f"input of layer {layers[stage[0]].name!r}: {error}") from error
         for name in stage:
             weight = linear_layer(block, name).weight.detach().float()
             spec = spec_of(layers[name])
+            if not any(spec.weights.get(tag, 1.0) > 0 for tag in moments):
+                continue  # only languages of weight 0 reach it
             try:
                 solved = _solve(weight, spec, moments, differences)
             except LaaciqError as error:
@@ -154,7 +160,9 @@ def _stages(block: nn.Module, number: int, names: Sequence[str], pieces: Pieces)
     order: dict[str, int] = {}
     stages: list[list[str]] = []
     for group in pieces.values():
-        for piece in group[:1]:
+        for piece in group:
+            if len(order) == len(names):
+                return stages
             seen = inputs_of(block, piece.calls[number], piece.hidden, names)
             by_input: dict[int, list[str]] = {}
             for name, x in seen.items():
@@ -164,15 +172,13 @@ def _stages(block: nn.Module, number: int, names: Sequence[str], pieces: Pieces)
                 if new:
                     order.update(dict.fromkeys(new, len(stages)))
                     stages.append(new)
-        if len(order) == len(names):
-            break
     return stages
 
 
 def _statistics(
     block: nn.Module, changed: nn.Module, number: int, name: str, pieces: Pieces
 ) -> tuple[dict[str, LanguageMoments], dict[str, torch.Tensor]]:
-    """Per language: statistics of the input as it is now, and mean of (float input - input) input^T."""
+    """Per language: statistics of the input as it is now, and sum of (float input - input) input^T."""
     moments: dict[str, LanguageMoments] = {}
     differences: dict[str, torch.Tensor] = {}
     for tag, group in pieces.items():
@@ -184,11 +190,11 @@ def _statistics(
             part = LanguageMoments.of(now, full=True)
             moments[tag] = moments[tag] + part if tag in moments else part
             difference = torch.zeros(2 * (now.shape[1],)) if tag not in differences else differences[tag]
-            # An expert may be given other tokens than before: then there is nothing to compare.
-            if before is not None and before.shape == now.shape:
+            # An expert is given some tokens only, and not the same ones as before: there is nothing to compare.
+            if before is not None and len(before) == len(now) == piece.hidden.shape[:-1].numel():
                 difference.addmm_((before.float() - now.float()).T, now.float())
             differences[tag] = difference
-    return moments, {tag: total / moments[tag].n for tag, total in differences.items()}
+    return moments, differences
 
 
 def _solve(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from inc_laaciq.calibration.collect import Progress
+from inc_laaciq.calibration.collect import Progress, evaluating
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec
-from inc_laaciq.errors import EvaluationError
+from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
 from inc_laaciq.fair.blocks import Stack, find_stack, without_cache
 from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance
-from inc_laaciq.fair.sequential import Pieces, Solved, advance, enter_text, solve_block
+from inc_laaciq.fair.sequential import Entered, Pieces, Solved, advance, enter_text, solve_block
 from inc_laaciq.fair.tuning import Tuned, Tuner, TuneSpec
 from inc_laaciq.memory import available_memory
 from inc_laaciq.quant.latent import LatentWeight
@@ -24,9 +24,11 @@ from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec
 
 logger = logging.getLogger(__name__)
 
-# For each weight that is tuned end to end: position, weight and gradient in float32, and the step along it.
-_TUNING_BYTES = 16
-_SHARE = 0.5
+# With `auto`, models up to this many weights are tuned as a whole.  It goes by size and not by the memory that is free:
+# the same configuration must give the same codes on every machine.
+_WHOLE = 1_000_000_000
+# For each weight that is tuned: position, weight, gradient and what it was rounded from in float32, and the step.
+_TUNING_BYTES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,44 +95,97 @@ def solve_fair(
         If the model has no stack of blocks that can be run one by one.
     EvaluationError
         If the float model fails on every language.
+    ResourceError
+        If the tuning does not fit into memory.
     """
+    # A caller's inference mode would leave the tuning without gradients, and dropout would be taken for a difference.
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        return _solve(model, layers, batches, settings, spec_of, progress)
+
+
+def _solve(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Mapping[str, Sequence[torch.Tensor]],
+    settings: LaaciqSpec,
+    spec_of: Callable[[Layer], SolverSpec],
+    progress: Progress | None,
+) -> Fair:
     stack = find_stack(model, [layer.name for layer in layers])
+    if stack is None:
+        return Fair(weights={}, invalid={}, tuning={})
     mine = [layer for layer in layers if stack.index(layer.name) is not None]
-    kind = settings.fair.tune if settings.fair.tune != "auto" else _what_fits(mine)
+    n_weights = sum(layer.n_weights for layer in mine)
+    kind = settings.fair.tune
+    if kind == "auto":
+        kind = "model" if n_weights <= _WHOLE else "blocks"
+    if kind == "model":
+        _check_memory(n_weights)
     pieces = {tag: list(rows) for tag, rows in batches.items()}
     if kind == "blocks":  # whose rows are drawn one by one
         pieces = {tag: [row[None] for batch in group for row in batch] for tag, group in pieces.items()}
+    distance = ModelDistance(model, without_cache(model))
     with torch.no_grad():
         entered = enter_text(model, stack, pieces, progress)
+        if kind == "model":
+            _leave_out_broken(entered, distance, batches)
     if not entered.pieces:
         first = next(iter(entered.invalid.items()))
         raise EvaluationError(
             f"the float model gives NaN or infinity on every language, for example {first[0]}: {first[1]}. "
             "Check the model, or load it in float32"
         )
-    shares = settings.shares if settings.reconcile == "natural" else None
-    emphasis = {
-        tag: settings.weights.get(tag, 1.0) * (shares[tag] if shares is not None else 1.0) for tag in entered.pieces
-    }
+    emphasis = _emphasis(settings, batches, entered.pieces)
+    if not any(emphasis.values()):  # the languages that count are those that the float model fails on
+        return Fair(weights={}, invalid=entered.invalid, tuning={})
     run = _Run(model=model, stack=stack, settings=settings, spec_of=spec_of, emphasis=emphasis, progress=progress)
     weights = _in_sequence(run, mine, entered.pieces, tune=kind == "blocks")
     if kind != "model":
         steps = 0 if kind == "none" else settings.fair.steps
-        return Fair(weights=weights, invalid=entered.invalid, tuning={"tuned": kind, "steps": steps})
+        return Fair(weights=_without_errors(weights), invalid=entered.invalid, tuning={"tuned": kind, "steps": steps})
     del entered.pieces
-    rows = {tag: [row[None] for batch in batches[tag] for row in batch if row.numel() > 1] for tag in emphasis}
+    rows = {tag: [row[None] for batch in batches[tag] for row in batch] for tag in emphasis}
     latents = {name: LatentWeight(solved.weight, solved.target) for name, solved in run.solved.items()}
     run.solved.clear()
-    tuner = Tuner(latents, ModelDistance(model, without_cache(model)), rows, emphasis, run.tuner_spec())
+    tuner = Tuner(latents, distance, rows, emphasis, run.tuner_spec())
     tuned = tuner.run(progress)
     tuning = {"tuned": kind, "steps": settings.fair.steps, "kept": tuned.step, "history": list(tuned.history)}
-    return Fair(weights=tuned.weights, invalid=entered.invalid, tuning=tuning)
+    return Fair(weights=_without_errors(tuned.weights), invalid=entered.invalid, tuning=tuning)
 
 
-def _what_fits(layers: Sequence[Layer]) -> str:
-    available = available_memory()
-    needed = _TUNING_BYTES * sum(layer.n_weights for layer in layers)
-    return "model" if available is None or needed <= _SHARE * available else "blocks"
+def _without_errors(weights: Mapping[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:
+    """The solver's errors are those against a corrected weight, before the tuning: of the result they say nothing."""
+    return {name: replace(weight, errors={}) for name, weight in weights.items()}
+
+
+def _leave_out_broken(entered: Entered, distance: ModelDistance, batches: Mapping[str, Sequence[torch.Tensor]]) -> None:
+    """A model whose blocks give numbers may still fail behind them: nothing can be tuned on such predictions."""
+    for tag in list(entered.pieces):
+        if batches[tag] and not torch.isfinite(distance({}, batches[tag][0][:1])):
+            entered.invalid[tag] = "the model's predictions are NaN or infinite"
+            logger.warning("%s: the float model itself is broken on this language: %s", tag, entered.invalid[tag])
+            del entered.pieces[tag]
+
+
+def _check_memory(n_weights: int) -> None:
+    available, needed = available_memory(), _TUNING_BYTES * n_weights
+    if available is not None and needed > available:
+        raise ResourceError(
+            f"tuning {n_weights / 1e6:.0f} million weights at once needs about {needed / 1e9:.1f} GB of memory and "
+            f"{available / 1e9:.1f} GB are free. Set la_aciq.fair.tune to blocks, or use a larger machine"
+        )
+
+
+def _emphasis(
+    settings: LaaciqSpec, batches: Mapping[str, Sequence[torch.Tensor]], languages: Iterable[str]
+) -> dict[str, float]:
+    """How much each language counts: the user's weight, and for `natural` its share of the text."""
+    shares: Mapping[str, float] = dict.fromkeys(batches, 1.0)
+    if settings.reconcile == "natural":
+        shares = settings.shares or {tag: float(sum(rows.numel() for rows in batches[tag])) for tag in batches}
+        if missing := [tag for tag in languages if tag not in shares]:
+            raise SpecError(f"reconcile 'natural' has no training share for {', '.join(missing)}; add them to shares")
+    return {tag: settings.weights.get(tag, 1.0) * shares[tag] for tag in languages}
 
 
 def _in_sequence(run: _Run, layers: Sequence[Layer], pieces: Pieces, *, tune: bool) -> dict[str, QuantizedWeight]:

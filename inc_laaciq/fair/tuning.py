@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import torch
 
 from inc_laaciq.calibration.collect import Progress
-from inc_laaciq.errors import NumericError
+from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.latent import LatentWeight
 from inc_laaciq.quant.solver import QuantizedWeight
 
@@ -65,7 +65,8 @@ class Tuned:
     weights : mapping of layer -> QuantizedWeight
         As they were at the step whose worst language was best on the held-out rows; a language's weight counts there.
     history : tuple of dict
-        For each look: step, and the loss of every language on its held-out rows.
+        For each look: step, the loss of every language on its held-out rows, and the worst of them, each multiplied by
+        what its language counts. A language of a single row has none to hold out, and is looked at on that.
     step : int
         That was kept.
     """
@@ -98,14 +99,16 @@ class Tuner(Generic[Item]):
         spec: TuneSpec,
     ) -> None:
         self._latents, self._loss, self._spec = latents, loss, spec
-        self._languages = [tag for tag in rows if emphasis[tag] > 0]
+        self._languages = [tag for tag in rows if rows[tag] and emphasis[tag] > 0]
+        if not self._languages:
+            raise SpecError("no language that counts has a row of text to tune on")
         self._emphasis = torch.tensor([emphasis[tag] for tag in self._languages])
         self._emphasis = self._emphasis / self._emphasis.sum()
         self._generator = torch.Generator().manual_seed(spec.seed)
         self._training, self._held_out = {}, {}
         for tag in self._languages:
             order = torch.randperm(len(rows[tag]), generator=self._generator).tolist()
-            held = len(order) // 5
+            held = max(1, len(order) // 5) if len(order) > 1 else 0
             self._held_out[tag] = [rows[tag][i] for i in order[:held]] or list(rows[tag])
             self._training[tag] = [rows[tag][i] for i in order[held:]]
         self._queue: dict[str, list[Item]] = {tag: [] for tag in self._languages}
@@ -121,8 +124,8 @@ class Tuner(Generic[Item]):
         for step in range(spec.steps + 1):
             if step % spec.check_every == 0 or step == spec.steps:
                 losses = self._check()
-                history.append({"step": step, "losses": losses})
                 worst = self._worst(losses)
+                history.append({"step": step, "worst": worst, "losses": losses})
                 if best is None or worst < best[0]:
                     best = (worst, {name: latent.quantized() for name, latent in self._latents.items()}, step)
             if step == spec.steps:

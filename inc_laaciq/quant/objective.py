@@ -76,12 +76,19 @@ class LayerObjective:
         """Mixed second moment under a mixture of languages, shape (in_features, in_features)."""
         if not self.is_full:
             raise SpecError("error compensation needs the full second moment; collect with full=True")
-        return self.mixed(mixture, {tag: m.second_moment for tag, m in zip(self.languages, self._moments, strict=True)})
+        sums = {tag: m.cross for tag, m in zip(self.languages, self._moments, strict=True) if m.cross is not None}
+        return self.mixed(mixture, sums)
 
-    def mixed(self, mixture: torch.Tensor, of_language: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Any statistic of the languages under a mixture, normalised as the objective is."""
-        factors = (mixture * self._factor).tolist()
-        return sum(
-            (of_language[tag] * factor for tag, factor in zip(self.languages, factors, strict=True)),
-            start=torch.zeros(()),
-        )
+    def mixed(self, mixture: torch.Tensor, sums: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mean over tokens of a statistic, under a mixture of languages that is normalised as the objective is.
+
+        Parameters
+        ----------
+        sums : mapping of language -> tensor, shape (in_features, in_features)
+            Sums over the tokens of each language.
+        """
+        mixed = torch.zeros(2 * (self._moments[0].in_features,))
+        # In place: a copy for each language would be more memory than all that the solver takes.
+        for factor, tag, m in zip((mixture * self._factor).tolist(), self.languages, self._moments, strict=True):
+            mixed.add_(sums[tag], alpha=factor / m.n)
+        return mixed

@@ -1,8 +1,8 @@
 """Codes and scales moved, in turns, to where the output error is least while the rest stays as it is.
 
 Error compensation goes through the columns once and never comes back.  Here each column is looked at again, with the
-errors of all others known; in between, the scales of an output channel are solved for together.  Neither step can make
-the objective worse.
+errors of all others known; in between, the scales of an output channel are solved for together, and taken where they
+make the objective better.
 Source of the cyclic descent: Behdin et al. 2023, "QuantEase" (arXiv 2309.01885).
 """
 
@@ -13,6 +13,7 @@ import torch
 from inc_laaciq.quant.grid import Grid, round_scale
 
 _BLOCK = 64
+_NORMAL = 1 << 24  # numbers in the normal equations of the channels that are solved for at once: 64 MiB
 
 
 def refine(
@@ -69,7 +70,17 @@ def _wide(per_group: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _fit_scales(weight: torch.Tensor, hessian: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Scales of every output channel with the least output error for these codes, rounded to fp16."""
+    """Scales of every output channel with the least output error for these codes, rounded to fp16.
+
+    A channel whose error that does not lower, by rounding or because a group has no scale to fit, keeps its own.
+    """
+    groups = scale.shape[1]
+    parts = zip(*(torch.split(part, max(1, _NORMAL // groups**2)) for part in (weight, steps, scale)), strict=True)
+    return torch.cat([_fit_some(each, hessian, codes, before) for each, codes, before in parts])
+
+
+def _fit_some(weight: torch.Tensor, hessian: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`_fit_scales` of some of the channels, whose normal equations fit into memory."""
     rows, groups = scale.shape
     size = steps.shape[1] // groups
     wanted = (weight @ hessian).mul_(steps).view(rows, groups, size).sum(-1)
@@ -84,7 +95,14 @@ def _fit_scales(weight: torch.Tensor, hessian: torch.Tensor, steps: torch.Tensor
     found = found.squeeze(-1)
     usable = ~empty & (failed == 0)[:, None] & torch.isfinite(found) & (found.abs() < 2 * scale.abs())
     # A scale keeps its sign: codes of the other sign would be others.
-    return round_scale(torch.where(usable & (found * scale > 0), found, scale))
+    fitted = round_scale(torch.where(usable & (found * scale > 0), found, scale))
+    lower = _error(normal, wanted, fitted) < _error(normal, wanted, scale)
+    return torch.where(lower[:, None], fitted, scale)
+
+
+def _error(normal: torch.Tensor, wanted: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Output error of every channel, but for what no scale changes."""
+    return ((normal @ scale.unsqueeze(-1)).squeeze(-1) - 2 * wanted).mul_(scale).sum(-1)
 
 
 def _sweep(

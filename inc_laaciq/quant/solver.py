@@ -23,7 +23,7 @@ PAPER_BITS = (3, 4, 5)
 
 # From this many weights a group has a distribution to speak of, and the closed form is as good as a search.
 _CLOSED_FORM_GROUP = 512
-# After these little is left to gain: benchmarks/results/solver.json.
+# Most of what can be gained: ten rounds take hardly more off the error (benchmarks/bench_parts.py).
 _REFINE_ROUNDS = 4
 _ROUNDS = {"paper": 8, "fast": 8, "balanced": 4}
 

@@ -228,7 +228,7 @@ def _merged(best: Solution, new: Solution, part: Sequence[Layer]) -> Solution:
     weights = {name: weight for name, weight in best.weights.items() if name not in changed} | dict(new.weights)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     ranges = {name: best.ranges[name] for name in ordered if name in best.ranges} | dict(new.ranges)
-    return Solution(weights=ordered, layers=layers, ranges=ranges, invalid=best.invalid, folds=best.folds)
+    return replace(best, weights=ordered, layers=layers, ranges=ranges)
 
 
 def _describe(part: Sequence[Layer]) -> str:

@@ -43,6 +43,11 @@ def test_a_model_without_a_stack_is_refused():
         find_stack(nn.Sequential(nn.Linear(4, 4)), ["0"])
 
 
+def test_layers_outside_the_stack_alone_need_none(bloom):
+    assert find_stack(bloom, ["lm_head"]) is None
+    assert find_stack(bloom, []) is None
+
+
 def test_a_block_that_reads_more_than_its_input_is_refused(bloom, batches):
     """As where keys and values of an earlier layer are used again."""
     kept = {}

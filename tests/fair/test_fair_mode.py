@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from inc_laaciq.calibration.layers import find_layers, linear_layer
+from inc_laaciq.calibration.layers import find_layers, linear_layer, linearize
 from inc_laaciq.config import LaaciqSpec
-from inc_laaciq.errors import EvaluationError, NumericError, SpecError
+from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
 from inc_laaciq.layerwise import quantize_layers
 
 
@@ -94,8 +94,70 @@ def test_a_float_model_that_is_broken_altogether_is_refused(bloom, layers_of, ba
 
 def test_predictions_that_are_not_numbers_are_refused(bloom, layers_of, batches, settings):
     bloom.lm_head.register_forward_hook(lambda _m, _a, output: output * float("nan"))
-    with pytest.raises(NumericError, match="en: the distance from the float model is nan"):
+    with pytest.raises(EvaluationError, match="every language, for example en: the model's predictions are NaN"):
         quantize_layers(bloom, layers_of(bloom), batches, settings(steps=2))
+
+
+def test_a_language_whose_predictions_alone_are_not_numbers_is_left_out(llama, layers_of, batches, settings):
+    llama.lm_head.weight.data[90] = float("nan")  # the head knows no language: all of them are broken
+    with pytest.raises(EvaluationError, match="every language"):
+        quantize_layers(llama, layers_of(llama), batches, settings(steps=2))
+
+
+@pytest.mark.parametrize("tune", ["model", "blocks"])
+def test_dropout_and_the_callers_inference_mode_do_not_matter(layers_of, batches, settings, tune):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=4, initializer_range=0.2)  # dropout 0.1
+    model = linearize(GPT2LMHeadModel(config).eval())
+    quiet = quantize_layers(model, layers_of(model), batches, settings(tune, steps=2))
+    model.train()
+    with torch.inference_mode():
+        training = quantize_layers(model, layers_of(model), batches, settings(tune, steps=2))
+    assert model.training
+    for name, weight in quiet.weights.items():
+        assert torch.equal(weight.codes, training.weights[name].codes)
+
+
+@pytest.mark.parametrize("tune", ["model", "blocks", "none"])
+def test_languages_of_a_single_token_or_of_none_at_all_are_no_obstacle(bloom, layers_of, batches, settings, tune):
+    text = {**batches, "yo": (batches["en"][0][:1, :1],), "zu": ()}
+    solution = quantize_layers(bloom, layers_of(bloom), text, settings(tune, steps=2))
+    assert not solution.invalid
+    assert len(solution.weights) == len(layers_of(bloom))
+
+
+@pytest.mark.parametrize("tune", ["model", "blocks"])
+def test_only_a_language_that_fails_counts(llama, layers_of, batches, settings, tune):
+    llama.model.embed_tokens.weight.data[90] = float("inf")
+    batches["sw"][0][0, 0] = 90
+    how = settings(tune, steps=2, weights={"en": 0.0, "sw": 1.0})
+    solution = quantize_layers(llama, layers_of(llama), batches, how)
+    assert list(solution.invalid) == ["sw"]
+    assert len(solution.weights) == len(layers_of(llama))
+
+
+def test_codes_do_not_depend_on_the_memory_that_is_free(bloom, layers_of, batches, settings, monkeypatch):
+    from inc_laaciq.fair import solve
+
+    how = settings("auto", steps=2)
+    first = quantize_layers(bloom, layers_of(bloom), batches, how)
+    monkeypatch.setattr(solve, "available_memory", lambda: 1)
+    with pytest.raises(ResourceError, match=r"la_aciq\.fair\.tune to blocks"):
+        quantize_layers(bloom, layers_of(bloom), batches, how)
+    monkeypatch.setattr(solve, "_WHOLE", 1)
+    assert first.tuning["tuned"] == "model"
+    assert quantize_layers(bloom, layers_of(bloom), batches, how).tuning["tuned"] == "blocks"
+
+
+def test_nothing_to_do_in_the_blocks_is_no_error(bloom, batches, settings):
+    assert not quantize_layers(bloom, [], batches, settings()).weights
+
+
+def test_natural_needs_a_share_of_every_language(bloom, layers_of, batches, settings):
+    with pytest.raises(SpecError, match="no training share for sw"):
+        quantize_layers(bloom, layers_of(bloom), batches, settings(reconcile="natural", shares={"en": 0.5}, steps=2))
 
 
 def test_it_needs_text(bloom, layers_of, settings):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_balanced_vs_rtn import commit
+from methods.collect import commit
 
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.evaluation.pairs import pair_losses

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_balanced_vs_rtn import commit
+from methods.collect import commit
 
 from inc_laaciq.calibration.collect import collect
 from inc_laaciq.calibration.layers import find_layers

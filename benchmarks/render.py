@@ -39,7 +39,6 @@ def rendered(text: str) -> str:
         "demo": demo,
         "gate": gate,
         "simulated": simulated,
-        "measured": measured,
         "methods": methods,
         "speed": speed,
     }
@@ -129,22 +128,6 @@ def simulated() -> str:
         f"\n\n{run['languages']} simulated languages, {run['simulations']} simulations or more. Two-sided 95 % "
         f"intervals held the truth, with {first['documents']} documents a language, in: {intervals}."
     )
-
-
-def measured() -> str:
-    """Ratios to RTN over calibration seeds."""
-    content = load("balanced_vs_rtn")
-    lines = ["| mode | seed | mean | worst language | disparity |", "|---|---|---|---|---|"]
-    for row in content["rows"]:
-        cells = " | ".join(
-            f"{row['ratios'][name]['ratio']:.2f} [{row['ratios'][name]['low']:.2f}, {row['ratios'][name]['high']:.2f}]"
-            for name in STATISTICS
-        )
-        lines.append(f"| {row['mode']}, {row['bits']} bits | {row['seed']} | {cells} |")
-    for label, ratio in content["median_ratios"].items():
-        cells = " | ".join(f"**{ratio[name]:.2f}**" for name in STATISTICS)
-        lines.append(f"| **{label}** | median | {cells} |")
-    return "\n".join(lines)
 
 
 def methods() -> str:

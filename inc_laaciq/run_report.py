@@ -133,8 +133,9 @@ def _tuning_note(solution: Solution) -> list[str]:
         return []
     kept = next(look for look in history if look["step"] == solution.tuning["kept"])
     before, after = (1000 * look["worst"] for look in (history[0], kept))
+    text = "that was held out" if solution.tuning["is_held_out"] else "(of some language there was none to hold out)"
     return [
-        f"mode fair kept step {kept['step']} of {solution.tuning['steps']}: on calibration text that was held out, the "
+        f"mode fair kept step {kept['step']} of {solution.tuning['steps']}: on calibration text {text}, the "
         f"worst language's divergence from the float model went from {before:.2f} to {after:.2f} mnat per token"
     ]
 

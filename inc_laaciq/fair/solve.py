@@ -42,8 +42,9 @@ class Fair:
     invalid : mapping of language -> str
         Languages that the float model itself fails on.
     tuning : mapping
-        `tuned` ("model", "blocks" or "none") and `steps`; for the model also `kept`, the step that was kept, and
-        `history`: for each look at the held-out rows, the step and every language's divergence in nats per token.
+        `tuned` ("model", "blocks" or "none") and `steps`; for the model also `kept`, the step that was kept,
+        `is_held_out`, whether every language had rows to hold out, and `history`: for each look at the held-out rows,
+        the step, every language's divergence in nats per token, and the worst of them.
     """
 
     weights: Mapping[str, QuantizedWeight]
@@ -140,8 +141,8 @@ def _solve(
         return Fair(weights={}, invalid=entered.invalid, tuning={})
     run = _Run(model=model, stack=stack, settings=settings, spec_of=spec_of, emphasis=emphasis, progress=progress)
     weights = _in_sequence(run, mine, entered.pieces, tune=kind == "blocks")
-    if kind != "model":
-        steps = 0 if kind == "none" else settings.fair.steps
+    if kind != "model" or not run.solved:
+        steps = 0 if kind == "none" or not weights else settings.fair.steps
         return Fair(weights=_without_errors(weights), invalid=entered.invalid, tuning={"tuned": kind, "steps": steps})
     del entered.pieces
     rows = {tag: [row[None] for batch in batches[tag] for row in batch] for tag in emphasis}
@@ -149,7 +150,13 @@ def _solve(
     run.solved.clear()
     tuner = Tuner(latents, distance, rows, emphasis, run.tuner_spec())
     tuned = tuner.run(progress)
-    tuning = {"tuned": kind, "steps": settings.fair.steps, "kept": tuned.step, "history": list(tuned.history)}
+    tuning = {
+        "tuned": kind,
+        "steps": settings.fair.steps,
+        "kept": tuned.step,
+        "is_held_out": tuned.is_held_out,
+        "history": list(tuned.history),
+    }
     return Fair(weights=_without_errors(tuned.weights), invalid=entered.invalid, tuning=tuning)
 
 

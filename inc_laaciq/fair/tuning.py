@@ -69,11 +69,14 @@ class Tuned:
         what its language counts. A language of a single row has none to hold out, and is looked at on that.
     step : int
         That was kept.
+    is_held_out : bool
+        Whether every language had a row to hold out.
     """
 
     weights: Mapping[str, QuantizedWeight]
     history: tuple[dict[str, object], ...]
     step: int
+    is_held_out: bool
 
 
 class Tuner(Generic[Item]):
@@ -109,8 +112,8 @@ class Tuner(Generic[Item]):
         for tag in self._languages:
             order = torch.randperm(len(rows[tag]), generator=self._generator).tolist()
             held = max(1, len(order) // 5) if len(order) > 1 else 0
-            self._held_out[tag] = [rows[tag][i] for i in order[:held]] or list(rows[tag])
             self._training[tag] = [rows[tag][i] for i in order[held:]]
+            self._held_out[tag] = [rows[tag][i] for i in order[:held]] or self._training[tag]
         self._queue: dict[str, list[Item]] = {tag: [] for tag in self._languages}
         self._running: torch.Tensor | None = None
 
@@ -143,7 +146,8 @@ class Tuner(Generic[Item]):
                 progress("tuning", step + 1, spec.steps)
         if best is None:
             raise RuntimeError("no step was looked at")
-        return Tuned(weights=best[1], history=tuple(history), step=best[2])
+        is_held_out = all(self._held_out[tag] is not self._training[tag] for tag in self._languages)
+        return Tuned(weights=best[1], history=tuple(history), step=best[2], is_held_out=is_held_out)
 
     def _gradients(self) -> dict[str, torch.Tensor]:
         weights = {name: latent.weight().requires_grad_() for name, latent in self._latents.items()}

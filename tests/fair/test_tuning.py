@@ -97,7 +97,14 @@ def test_every_row_is_drawn_before_any_comes_again(rows):
         assert len(set(drawn)) == 8
 
 
-def test_one_row_serves_for_both():
+def test_two_rows_are_one_to_tune_on_and_one_to_look_at():
+    latents, loss, text = problem()
+    result = Tuner(latents, loss, {tag: rows[:2] for tag, rows in text.items()}, {"en": 1.0, "sw": 1.0}, SPEC).run()
+    assert result.is_held_out
+
+
+def test_one_row_serves_for_both_and_is_told():
     latents, loss, text = problem()
     result = Tuner(latents, loss, {tag: rows[:1] for tag, rows in text.items()}, {"en": 1.0, "sw": 1.0}, SPEC).run()
     assert max(losses(result).values()) < max(result.history[0]["losses"].values())
+    assert not result.is_held_out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -213,11 +215,21 @@ def test_configuration_has_the_bits_of_the_weights_whatever_names_them(bloom, ba
             assert op["weight"]["bits"] == quantized.la_aciq.weights[name].grid.bits
 
 
+@pytest.fixture
+def _interruptible():
+    """Neural Compressor's clock strikes by an interrupt, which a job in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_a_time_limit_that_passes_is_no_interrupt_of_the_user(bloom, batches):
     class Slow(Figures):
         def __call__(self, model):
             figures = super().__call__(model)
-            while self.calls > 2:  # until Neural Compressor's clock strikes
+            end = time.monotonic() + 60
+            while self.calls > 2 and time.monotonic() < end:  # until Neural Compressor's clock strikes
                 pass
             return figures
 
@@ -334,7 +346,7 @@ def test_without_eval_func_the_configured_text_judges(shipped):
                 "languages": ["fi", "tr"],
                 "calibration": {"texts": str(SMALL / "text" / "calibration"), "tokens_per_language": 512},
                 "evaluation": {"texts": str(SMALL / "text" / "evaluation"), "tokens_per_language": 2048},
-                "gate": {"max_degradation": "12%"},
+                "gate": {"max_degradation": "7%"},
             },
         }
     )

@@ -20,6 +20,7 @@ from inc_laaciq.config import WeightSpec
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
 from methods.registry import Job, NotRunError
+from methods.remembered import Remembered
 
 ENGLISH = "en"
 
@@ -57,6 +58,11 @@ class Bench:
     def evaluation(self) -> Corpus:
         """Text to score."""
         return read_texts(self.options.evaluation)
+
+    @cached_property
+    def reference(self) -> Remembered:
+        """The float model, as what the others are measured against."""
+        return Remembered(self.source.model)
 
     @cached_property
     def sequence_length(self) -> int:
@@ -127,5 +133,5 @@ class Bench:
             self.source.tokenizer,
             self.evaluation,
             tokens_per_language=self.options.eval_tokens,
-            reference=self.source.model,
+            reference=self.reference,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,8 +81,10 @@ def ratio(ours: Runs, theirs: Runs, *, seed: int = 0) -> dict[str, dict[str, Any
 
     Notes
     -----
-    A draw takes documents within each language, the same for both methods and the float model, and a seed for each
-    method; the worst language is found anew.  A method without seeds is compared with every seed of the other.
+    A draw takes documents within each language, the same for both methods and the float model, and as many seeds as
+    there are, with repetition; its ratio is the median over these, as the reported one is over all, and the worst
+    language is found anew.  A seed is compared with the same seed of the other method; a method without seeds with
+    every seed of the other.
     """
     pairs = [
         (mine, theirs.seeds.index(number) if number in theirs.seeds else 0)
@@ -91,20 +92,19 @@ def ratio(ours: Runs, theirs: Runs, *, seed: int = 0) -> dict[str, dict[str, Any
         if number in theirs.seeds or len(theirs.seeds) == 1
     ]
     draws = ours.values.shape[-1] - 1
-    generator = np.random.default_rng(seed)
-    columns = np.arange(1, draws + 1)
-    drawn = [
-        figures(runs.values[generator.integers(len(runs.seeds), size=draws), :, columns]) for runs in (ours, theirs)
-    ]
+    mine, other = (
+        {name: value[[pair[side] for pair in pairs]] for name, value in by_draw.items()}
+        for side, by_draw in enumerate(figures(np.moveaxis(runs.values, 1, -1)) for runs in (ours, theirs))
+    )
+    picks = np.random.default_rng(seed).integers(len(pairs), size=(len(pairs), draws))
     found = {}
     for name in ("mean", "worst", "disparity"):
-        by_seed = [
-            _divide(figures(ours.values[a, :, 0])[name], figures(theirs.values[b, :, 0])[name]) for a, b in pairs
-        ]
-        values = _divide(drawn[0][name], drawn[1][name])
+        by_pair = _divide(mine[name], other[name])  # shape (n_pairs, draws + 1)
+        by_seed = by_pair[:, 0]
+        values = np.median(np.take_along_axis(by_pair[:, 1:], picks, axis=0), axis=0)
         with np.errstate(invalid="ignore"):
             low, high = np.quantile(values, _ENDS)
-            median = statistics.median(map(float, by_seed))
+            median = float(np.median(by_seed))
             spread = float(np.std(values)) / abs(median) if median else float("nan")
         found[name] = {
             "by_seed": [finite(float(value)) for value in by_seed],

@@ -13,7 +13,6 @@ import copy
 import time
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
@@ -26,20 +25,21 @@ from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.output import write_json_atomic
 from inc_laaciq.provenance import meta
-from inc_laaciq.quant import solver
 
 SHIPPED = Path(__file__).parents[1] / "recipes" / "small_bloom"
-PARTS: dict[str, tuple[dict[str, Any], int | None]] = {
-    "balanced, not refined": ({"mode": "balanced"}, 0),
-    "balanced, positive scales": ({"mode": "balanced", "signed": False}, None),
-    "balanced": ({"mode": "balanced"}, None),
-    "balanced, refined 10 times": ({"mode": "balanced"}, 10),
-    "fair, not tuned": ({"mode": "fair", "fair": {"tune": "none"}}, None),
-    "fair, blocks tuned": ({"mode": "fair", "fair": {"tune": "blocks"}}, None),
-    "fair, no tilt": ({"mode": "fair", "fair": {"tilt": 0}}, None),
-    "fair": ({"mode": "fair"}, None),
+PARTS: dict[str, dict[str, Any]] = {
+    "balanced, positive scales, not refined": {"mode": "balanced", "signed": False, "refine": 0},
+    "balanced, positive scales": {"mode": "balanced", "signed": False},
+    "balanced, not refined": {"mode": "balanced", "refine": 0},
+    "balanced": {"mode": "balanced"},
+    "balanced, refined 10 times": {"mode": "balanced", "refine": 10},
+    "balanced, columns not scaled": {"mode": "balanced", "scaling": False},
+    "fair, not tuned": {"mode": "fair", "fair": {"tune": "none"}},
+    "fair, blocks tuned": {"mode": "fair", "fair": {"tune": "blocks"}},
+    "fair, no tilt": {"mode": "fair", "fair": {"tilt": 0}},
+    "fair": {"mode": "fair"},
 }
-"""Settings, and rounds of the refinement if they are not the usual ones."""
+"""What is changed in `la_aciq`."""
 
 
 def main() -> None:
@@ -50,13 +50,11 @@ def main() -> None:
     rows = []
     for bits in options.bits:
         for part in options.parts:
-            settings, rounds = PARTS[part]
-            run = settings_of(options, bits, settings)
+            run = settings_of(options, bits, PARTS[part])
             batches = calibration_batches(run.la_aciq, source.tokenizer).batches
             layers = find_layers(source.model, run.weight)
             began = time.process_time()
-            with mock.patch.object(solver, "_REFINE_ROUNDS", solver._REFINE_ROUNDS if rounds is None else rounds):
-                solution = quantize_layers(source.model, layers, batches, run.la_aciq)
+            solution = quantize_layers(source.model, layers, batches, run.la_aciq)
             seconds = time.process_time() - began
             rows.append({"bits": bits, "part": part, "cpu_seconds": seconds, **divergence(source, solution, run)})
             print(rows[-1], flush=True)

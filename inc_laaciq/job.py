@@ -13,7 +13,7 @@ from inc_laaciq.calibration.prepare import read_corpus
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import LoadedModel, find_nonfinite, load_model
-from inc_laaciq.config import LaaciqSpec, RunSpec
+from inc_laaciq.config import NEED_TEXT, LaaciqSpec, RunSpec
 from inc_laaciq.errors import DataError, NumericError, SpecError
 from inc_laaciq.evaluation.aligned import check_aligned
 from inc_laaciq.planning import Plan, module_bytes, plan_run
@@ -78,7 +78,7 @@ def prepare(
     where = model or run.model
     if where is None:
         raise SpecError("no model: give --model, or la_aciq.model in the configuration")
-    if settings.mode in ("balanced", "fair") and settings.calibration is None:
+    if settings.mode in NEED_TEXT and settings.calibration is None:
         raise SpecError(f"mode {settings.mode!r} needs la_aciq.calibration.texts; mode 'fast' works without")
     calibration = read_corpus(settings.calibration, settings) if settings.calibration else None
     evaluation = read_corpus(settings.evaluation, settings) if settings.evaluation else None

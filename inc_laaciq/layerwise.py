@@ -13,7 +13,7 @@ from torch import nn
 from inc_laaciq.calibration.collect import Progress, collect
 from inc_laaciq.calibration.folding import Fold, folded
 from inc_laaciq.calibration.layers import Layer, linear_layer
-from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
+from inc_laaciq.config import NEED_TEXT, ActivationSpec, LaaciqSpec, WeightSpec
 from inc_laaciq.errors import EvaluationError, LaaciqError, NumericError, SpecError
 from inc_laaciq.fair.solve import solve_fair
 from inc_laaciq.quant.activation import Range, static_range
@@ -23,7 +23,6 @@ from inc_laaciq.scaling import find_folds
 
 logger = logging.getLogger(__name__)
 
-_NEED_TEXT = ("balanced", "fair")
 _SCALED = ("fast", "balanced", "fair")
 
 
@@ -64,6 +63,7 @@ def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
         reconcile=settings.reconcile,
         signed=settings.signed,
         damping=settings.damping,
+        refine=settings.refine,
         weights=settings.weights,
         shares=settings.shares,
     )
@@ -126,9 +126,9 @@ def quantize_layers(
     EvaluationError
         If the float model is broken on every language.
     SpecError
-        If mode "balanced" has no calibration text.
+        If mode "balanced" or "fair" has no calibration text.
     """
-    if not batches and settings.mode in _NEED_TEXT:
+    if not batches and settings.mode in NEED_TEXT:
         raise SpecError(
             f"mode {settings.mode!r} needs calibration text: give la_aciq.calibration.texts, or use mode 'fast'"
         )
@@ -157,7 +157,7 @@ def _solve_layers(
     """`quantize_layers` for a model that is as it is to be quantized."""
     usable = [layer for layer in layers if layer.weight is not None]
     total = len(usable)
-    full = settings.mode in _NEED_TEXT
+    full = settings.mode in NEED_TEXT
     weights: dict[str, QuantizedWeight] = {}
     ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from inc_laaciq.calibration.layers import Layer
+from inc_laaciq.config import NEED_TEXT
 from inc_laaciq.layerwise import passes, statistics_bytes
 from inc_laaciq.memory import available_memory
 
@@ -70,7 +71,7 @@ def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: 
     """
     tuning = tuning_steps * _STEP_TOKENS * n_languages * _OPERATIONS * (model_bytes / 4) / _OPERATIONS_A_SECOND
     solved = [layer for layer in layers if layer.weight is not None]
-    full = mode in ("balanced", "fair")
+    full = mode in NEED_TEXT
     budget = statistics_memory()
     parts = passes(solved, n_languages, full=full, memory=budget) if n_languages else []
     statistics = max(

@@ -12,6 +12,7 @@ from inc_laaciq.config.section import Keys, Section
 from inc_laaciq.config.specs import (
     MODES,
     NAN_POLICIES,
+    NEED_TEXT,
     RECONCILE,
     TUNE,
     FairSpec,
@@ -36,6 +37,7 @@ KEYS = Keys(
         "signed",
         "scaling",
         "damping",
+        "refine",
         "fair",
         "lm_head",
         "nan",
@@ -80,7 +82,7 @@ def read_laaciq(root: Section, folder: Path) -> Laaciq:
     reconcile, weights, shares = _read_reconcile(section, languages)
     mode = section.take("mode", checks.word(MODES), LaaciqSpec.mode)
     calibration = read_text(section, "calibration", folder, least_tokens=1)
-    if mode not in ("balanced", "fair") and calibration is None:
+    if mode not in NEED_TEXT and calibration is None:
         _refuse_data_free(section)
     evaluation = read_text(section, "evaluation", folder, least_tokens=0)
     gate = policy_section(section, "gate", folder) if "gate" in section else None
@@ -101,6 +103,7 @@ def read_laaciq(root: Section, folder: Path) -> Laaciq:
             signed=section.take("signed", checks.boolean, LaaciqSpec.signed),
             scaling=section.take("scaling", checks.boolean, LaaciqSpec.scaling),
             damping=section.take("damping", checks.open_fraction, LaaciqSpec.damping),
+            refine=section.take("refine", checks.integer(0, 100), LaaciqSpec.refine),
             fair=_read_fair(section, mode),
             lm_head=section.take("lm_head", checks.boolean, LaaciqSpec.lm_head),
             nan=section.take("nan", checks.word(NAN_POLICIES), LaaciqSpec.nan),

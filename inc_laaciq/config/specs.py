@@ -27,6 +27,8 @@ APPROACHES: tuple[Approach, ...] = get_args(Approach)
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 MODES: tuple[Mode, ...] = get_args(Mode)
 RECONCILE: tuple[Reconcile, ...] = get_args(Reconcile)
+NEED_TEXT: tuple[Mode, ...] = ("balanced", "fair")
+"""Modes that compensate errors, for which they need second moments of the calibration text."""
 NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 TUNE: tuple[Tune, ...] = get_args(Tune)
 ACTIVATION_ALGORITHMS: tuple[ActivationAlgorithm, ...] = get_args(ActivationAlgorithm)
@@ -189,6 +191,9 @@ class LaaciqSpec:
         calibration text, and is for weights only.
     damping : float
         Added to the Hessian's diagonal, as a fraction of its mean; between 0 and 1.
+    refine : int
+        Rounds in which scales and codes are looked at again after the error compensation, of modes `balanced` and
+        `fair`; 0 = none.
     fair : FairSpec
         For mode `fair`.
     lm_head : bool
@@ -210,6 +215,7 @@ class LaaciqSpec:
     signed: bool = True
     scaling: bool = True
     damping: float = 0.01
+    refine: int = 3
     fair: FairSpec = field(default_factory=FairSpec)
     lm_head: bool = False
     nan: NanPolicy = "error"
@@ -228,6 +234,7 @@ class LaaciqSpec:
             signed=checks.boolean,
             scaling=checks.boolean,
             damping=checks.open_fraction,
+            refine=checks.integer(0, 100),
             lm_head=checks.boolean,
             nan=checks.word(NAN_POLICIES),
             strict_lid=checks.boolean,

@@ -140,10 +140,10 @@ def enter(model: nn.Module, stack: Stack, ids: torch.Tensor, *, is_checked: bool
         if entry is None:
             entry = Entry(hidden=hidden)
         expected.append(hidden)
-        bare = {name: value for name, value in kwargs.items() if name != _ARGUMENT}
         if _ARGUMENT in kwargs:
-            bare[_ARGUMENT] = None
-        entry.calls.append(Call(args=(None, *args[1:]) if args and _ARGUMENT not in kwargs else args, kwargs=bare))
+            entry.calls.append(Call(args=args, kwargs={**kwargs, _ARGUMENT: None}))
+        else:
+            entry.calls.append(Call(args=(None, *args[1:]), kwargs=kwargs))
 
     def after(_block: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         outputs.append(hidden_of(output))

@@ -114,6 +114,7 @@ class Tuner(Generic[Item]):
             held = max(1, len(order) // 5) if len(order) > 1 else 0
             self._training[tag] = [rows[tag][i] for i in order[held:]]
             self._held_out[tag] = [rows[tag][i] for i in order[:held]] or self._training[tag]
+        self._is_held_out = all(len(rows[tag]) > 1 for tag in self._languages)
         self._queue: dict[str, list[Item]] = {tag: [] for tag in self._languages}
         self._running: torch.Tensor | None = None
 
@@ -123,13 +124,13 @@ class Tuner(Generic[Item]):
         ratios = [latent.log_ratio for latent in self._latents.values()]
         optimizer = torch.optim.Adam(ratios, lr=spec.scale_rate, betas=_BETAS)
         history: list[dict[str, object]] = []
-        best: tuple[float, dict[str, QuantizedWeight], int] | None = None
+        best: tuple[float, dict[str, QuantizedWeight], int] = (math.inf, {}, 0)
         for step in range(spec.steps + 1):
             if step % spec.check_every == 0 or step == spec.steps:
                 losses = self._check()
                 worst = self._worst(losses)
                 history.append({"step": step, "worst": worst, "losses": losses})
-                if best is None or worst < best[0]:
+                if worst < best[0]:
                     best = (worst, {name: latent.quantized() for name, latent in self._latents.items()}, step)
             if step == spec.steps:
                 break
@@ -144,10 +145,7 @@ class Tuner(Generic[Item]):
             optimizer.step()
             if progress is not None:
                 progress("tuning", step + 1, spec.steps)
-        if best is None:
-            raise RuntimeError("no step was looked at")
-        is_held_out = all(self._held_out[tag] is not self._training[tag] for tag in self._languages)
-        return Tuned(weights=best[1], history=tuple(history), step=best[2], is_held_out=is_held_out)
+        return Tuned(weights=best[1], history=tuple(history), step=best[2], is_held_out=self._is_held_out)
 
     def _gradients(self) -> dict[str, torch.Tensor]:
         weights = {name: latent.weight().requires_grad_() for name, latent in self._latents.items()}

@@ -48,15 +48,10 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     NumericError
         If even a damping of 100 times the mean diagonal does not help.
     """
-    while damping <= 100:
-        factor = damped_cholesky(hessian, damping)
-        if factor is None:
-            return torch.eye(len(hessian))
-        inverse, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(factor), upper=True)
-        if not int(failed):
-            return torch.as_tensor(inverse)
-        damping *= 10
-    raise NumericError(f"the second moment ({len(hessian)} features) cannot be inverted even with damping {damping:g}")
+    # Factorized from the last feature to the first, H = U U^T with U upper triangular; then H^-1 = U^-T U^-1.
+    factor = damped_cholesky(hessian.flip(0, 1), damping)
+    eye = torch.eye(len(hessian))
+    return eye if factor is None else torch.linalg.solve_triangular(factor.flip(0, 1), eye, upper=True)
 
 
 def _block_length(group_size: int) -> int:

@@ -1,8 +1,7 @@
 """Codes and scales moved, in turns, to where the output error is least while the rest stays as it is.
 
-Error compensation goes through the columns once and never comes back.  Here each column is looked at again, with the
-errors of all others known; in between, the scales of an output channel are solved for together, and taken where they
-make the objective better.
+Error compensation goes through the columns once and never comes back.  Here each group of columns is looked at again,
+with the errors of all others known: first its scales get their least squares, then its columns their best codes.
 Source of the cyclic descent: Behdin et al. 2023, "QuantEase" (arXiv 2309.01885).
 """
 
@@ -13,7 +12,7 @@ import torch
 from inc_laaciq.quant.grid import Grid, round_scale
 
 _BLOCK = 64
-_NORMAL = 1 << 24  # numbers in the normal equations of the channels that are solved for at once: 64 MiB
+_SPAN = 512  # columns whose pull is found by one product: with fewer the product is bound by memory
 
 
 def refine(
@@ -27,7 +26,7 @@ def refine(
     damping: float,
     rounds: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Better codes and scales for the same objective.
+    """Better codes and scales for the same objective; no output channel gets worse.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ def refine(
     damping : float
         Share of the mean diagonal that is added to the second moment, as in the compensation.
     rounds : int
-        Of scales and codes.
+        Times that all groups are gone through. A round costs about one product of the weight and the second moment.
 
     Returns
     -------
@@ -53,84 +52,71 @@ def refine(
         return codes, scale, weight
     damped = hessian.clone()
     damped.diagonal().add_(damping * mean)
-    steps = codes if zero_point is None else codes - _wide(zero_point, codes)
-    low, high = torch.full_like(steps, grid.qmin), torch.full_like(steps, grid.qmax)
-    if zero_point is not None:
-        low, high = low - _wide(zero_point, codes), high - _wide(zero_point, codes)
-    target = weight
-    for _ in range(rounds):
-        scale = _fit_scales(weight, damped, steps, scale)
-        steps, target = _sweep(weight, damped, steps, _wide(scale, steps), low, high)
-    return steps if zero_point is None else steps + _wide(zero_point, codes), scale, target
+    # One column of the weight is one contiguous row from here on, and so is one group's scale for all channels.
+    columns, scale = weight.T.contiguous(), scale.T.float().contiguous()
+    zero = torch.zeros_like(scale) if zero_point is None else zero_point.T.float().contiguous()
+    size = len(columns) // len(scale)
+    steps = codes.T.contiguous() - zero.repeat_interleave(size, 0)
+    error = columns - steps * scale.repeat_interleave(size, 0)
+    target = columns.clone()
+    span = size * max(1, _SPAN // size)
+    for start in [first for _ in range(rounds) for first in range(0, len(columns), span)]:
+        end = min(start + span, len(columns))
+        pull = damped[start:end] @ error  # half the gradient
+        for first in range(start, end, size):
+            last, group = first + size, first // size
+            before = error[first:last].clone()
+            here = damped[first:last, first:last], steps[first:last], scale[group], error[first:last]
+            _fit_scale(*here, pull[first - start : last - start])
+            low, high = grid.qmin - zero[group], grid.qmax - zero[group]
+            _sweep(*here, pull[first - start : last - start], target[first:last], low=low, high=high)
+            pull[last - start :].addmm_(damped[last:end, first:last], error[first:last] - before)
+    steps += zero.repeat_interleave(size, 0)
+    return steps.T.contiguous(), scale.T.contiguous(), target.T.contiguous()
 
 
-def _wide(per_group: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A number for each group as a number for each column."""
-    return per_group.float().repeat_interleave(like.shape[1] // per_group.shape[1], 1)
+def _fit_scale(
+    hessian: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor, error: torch.Tensor, pull: torch.Tensor
+) -> None:
+    """Least-squares scale of one group in every channel, rounded to fp16; kept where it would not lower the error.
 
-
-def _fit_scales(weight: torch.Tensor, hessian: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Scales of every output channel with the least output error for these codes, rounded to fp16.
-
-    A channel whose error that does not lower, by rounding or because a group has no scale to fit, keeps its own.
+    Changes `scale`, `error` and `pull` in place.
     """
-    groups = scale.shape[1]
-    parts = zip(*(torch.split(part, max(1, _NORMAL // groups**2)) for part in (weight, steps, scale)), strict=True)
-    return torch.cat([_fit_some(each, hessian, codes, before) for each, codes, before in parts])
-
-
-def _fit_some(weight: torch.Tensor, hessian: torch.Tensor, steps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """`_fit_scales` of some of the channels, whose normal equations fit into memory."""
-    rows, groups = scale.shape
-    size = steps.shape[1] // groups
-    wanted = (weight @ hessian).mul_(steps).view(rows, groups, size).sum(-1)
-    normal = torch.empty(rows, groups, groups)
-    for group in range(groups):
-        members = slice(group * size, (group + 1) * size)
-        normal[:, group] = (steps[:, members] @ hessian[members]).mul_(steps).view(rows, groups, size).sum(-1)
-    # A group whose codes are all zero has no scale to fit.
-    empty = normal.diagonal(dim1=1, dim2=2) <= 0
-    normal.diagonal(dim1=1, dim2=2)[empty] = 1.0
-    found, failed = torch.linalg.solve_ex(normal, wanted.unsqueeze(-1))
-    found = found.squeeze(-1)
-    usable = ~empty & (failed == 0)[:, None] & torch.isfinite(found) & (found.abs() < 2 * scale.abs())
-    # A scale keeps its sign: codes of the other sign would be others.
-    fitted = round_scale(torch.where(usable & (found * scale > 0), found, scale))
-    lower = _error(normal, wanted, fitted) < _error(normal, wanted, scale)
-    return torch.where(lower[:, None], fitted, scale)
-
-
-def _error(normal: torch.Tensor, wanted: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Output error of every channel, but for what no scale changes."""
-    return ((normal @ scale.unsqueeze(-1)).squeeze(-1) - 2 * wanted).mul_(scale).sum(-1)
+    response = hessian @ steps
+    square = (steps * response).sum(0)
+    slope = (steps * pull).sum(0)
+    wanted = scale + slope / square
+    # A group of zeros has no scale to fit; and a scale keeps its sign, as codes of the other sign would be others.
+    usable = (square > 0) & torch.isfinite(wanted) & (wanted * scale > 0) & (wanted.abs() < 2 * scale.abs())
+    change = round_scale(torch.where(usable, wanted, scale)) - scale
+    change = torch.where(change * (change * square - 2 * slope) < 0, change, 0.0)
+    scale += change
+    error.addcmul_(steps, change, value=-1)
+    pull.addcmul_(response, change, value=-1)
 
 
 def _sweep(
-    weight: torch.Tensor,
     hessian: torch.Tensor,
     steps: torch.Tensor,
     scale: torch.Tensor,
+    error: torch.Tensor,
+    pull: torch.Tensor,
+    target: torch.Tensor,
+    *,
     low: torch.Tensor,
     high: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every column in turn at its best level, given all others; and where that level was rounded from."""
-    steps = steps.T.contiguous()
-    scale, low, high = scale.T.contiguous(), low.T.contiguous(), high.T.contiguous()
-    error = weight.T - steps * scale
-    pull = hessian @ error  # half the gradient, one row for each column of the weight
-    diagonal = hessian.diagonal()
-    target = torch.empty_like(steps)
+) -> None:
+    """Every column of a group in turn at its best level, given all others; changes the tensors in place."""
+    diagonal = hessian.diagonal().tolist()
     for start in range(0, len(steps), _BLOCK):
         end = min(start + _BLOCK, len(steps))
-        change = torch.empty(end - start, steps.shape[1])
+        before = error[start:end].clone()
         for column in range(start, end):
-            wanted = steps[column] + pull[column] / diagonal[column] / scale[column]
-            best = wanted.round().clamp_(low[column], high[column])
-            moved = (steps[column] - best).mul_(scale[column])
+            wanted = steps[column] + pull[column] / (scale * diagonal[column])
+            best = wanted.round().clamp_(low, high)
+            moved = (steps[column] - best).mul_(scale)
             steps[column] = best
-            target[column] = wanted * scale[column]
-            change[column - start] = moved
-            pull[start:end].addr_(hessian[start:end, column], moved)
-        pull[:start].addmm_(hessian[:start, start:end], change)
-        pull[end:].addmm_(hessian[end:, start:end], change)
-    return steps.T.contiguous(), target.T.contiguous()
+            error[column] += moved
+            torch.mul(wanted, scale, out=target[column])
+            pull[column + 1 : end].addr_(hessian[column + 1 : end, column], moved)
+        pull[end:].addmm_(hessian[end:, start:end], error[start:end] - before)

@@ -23,8 +23,6 @@ PAPER_BITS = (3, 4, 5)
 
 # From this many weights a group has a distribution to speak of, and the closed form is as good as a search.
 _CLOSED_FORM_GROUP = 512
-# Most of what can be gained: ten rounds take hardly more off the error (benchmarks/bench_parts.py).
-_REFINE_ROUNDS = 4
 _ROUNDS = {"paper": 8, "fast": 8, "balanced": 4}
 
 
@@ -48,6 +46,8 @@ class SolverSpec:
         A symmetric scale may be negative, which hands the grid's extra level to the side that needs it.
     damping : float
         Share of the mean diagonal added to the second moment before it is inverted, in (0, 1).
+    refine : int
+        Rounds of refinement after the error compensation, of mode "balanced"; 0 = none.
     weights : mapping of language -> float
         Emphasis; 1 where a language is not named.
     shares : mapping of language -> float, or None
@@ -61,6 +61,7 @@ class SolverSpec:
     reconcile: str = "mean"
     signed: bool = True
     damping: float = 0.01
+    refine: int = 3
     weights: Mapping[str, float] = field(default_factory=dict)
     shares: Mapping[str, float] | None = None
 
@@ -72,6 +73,8 @@ class SolverSpec:
             raise SpecError(f"reconcile={self.reconcile!r} is unknown; it is one of {', '.join(RECONCILE)}")
         if not 0 < self.damping < 1:
             raise SpecError(f"damping={self.damping} is outside (0, 1); 0.01 is usual")
+        if self.refine < 0:
+            raise SpecError(f"refine={self.refine} is negative; 3 rounds are usual, 0 is none")
         if self.mode == "paper" and self.bits not in PAPER_BITS:
             raise SpecError(
                 f"mode 'paper' at {self.bits} bits: its formula fits 4 bits only; its squared error is 1.1 to 1.3 "
@@ -113,7 +116,7 @@ class QuantizedWeight:
     group_size : int
         As asked for; -1 = per channel.
     errors : mapping of language -> float
-        Relative output error for each language, dimensionless; empty without statistics.
+        Relative output error for each language, dimensionless; empty without statistics, and after tuning by gradients.
     """
 
     codes: torch.Tensor
@@ -196,15 +199,10 @@ def solve_from(
         raise SpecError("mode 'balanced' needs full second moments of every language; collect with full=True")
 
     def attempt(mixture: torch.Tensor) -> tuple[_Rounded, torch.Tensor]:
-        importance = objective.diagonal(mixture).reshape(groups.shape[1:])
-        rounded = _round(groups, spec, importance)
         if spec.mode == "balanced":
-            hessian = objective.hessian(mixture)
-            compensated = _Rounded(
-                *compensate(weight, hessian, spec.grid, groups.shape[2], signed=spec.signed, damping=spec.damping)
-            )
-            refined = _refined(weight, hessian, compensated, spec)
-            rounded = _row_wise_best(weight, hessian, [refined, compensated, rounded, _absmax(groups, spec)])
+            rounded = _compensated(weight, objective.hessian(mixture), spec, groups.shape[2])
+        else:
+            rounded = _round(groups, spec, objective.diagonal(mixture).reshape(groups.shape[1:]))
         return rounded, objective.errors(rounded.dequantize() - weight)
 
     best, errors = reconcile_languages(attempt, len(objective.languages), spec.reconcile, _ROUNDS[spec.mode])
@@ -248,35 +246,16 @@ def _absmax(groups: torch.Tensor, spec: SolverSpec) -> _Rounded:
     return _codes(groups, spec, absmax_parameters(groups, spec.grid, rounded=True))
 
 
-def _refined(weight: torch.Tensor, hessian: torch.Tensor, start: _Rounded, spec: SolverSpec) -> _Rounded:
-    codes, scale, target = refine(
-        weight,
-        hessian,
-        spec.grid,
-        start.codes,
-        start.scale,
-        start.zero_point,
-        damping=spec.damping,
-        rounds=_REFINE_ROUNDS,
+def _compensated(weight: torch.Tensor, hessian: torch.Tensor, spec: SolverSpec, group_size: int) -> _Rounded:
+    """Codes with error compensation, refined."""
+    codes, scale, zero_point, target = compensate(
+        weight, hessian, spec.grid, group_size, signed=spec.signed, damping=spec.damping
     )
-    return _Rounded(codes, scale, start.zero_point, target)
-
-
-def _row_wise_best(weight: torch.Tensor, hessian: torch.Tensor, candidates: list[_Rounded]) -> _Rounded:
-    """For every output channel, the candidate with the least output error: channels do not interact."""
-    costs = []
-    for candidate in candidates:
-        error = candidate.dequantize() - weight
-        costs.append((error @ hessian).mul_(error).sum(1))
-    choice = torch.stack(costs).argmin(0)
-    codes, scale, zero_point, target = candidates[0]
-    best = _Rounded(codes.clone(), scale.clone(), None if zero_point is None else zero_point.clone(), target.clone())
-    for index, candidate in enumerate(candidates[1:], start=1):
-        rows = choice == index
-        for mine, theirs in zip(best, candidate, strict=True):
-            if mine is not None and theirs is not None:
-                mine[rows] = theirs[rows].to(mine.dtype)
-    return best
+    if spec.refine:
+        codes, scale, target = refine(
+            weight, hessian, spec.grid, codes, scale, zero_point, damping=spec.damping, rounds=spec.refine
+        )
+    return _Rounded(codes, scale, zero_point, target)
 
 
 def _pack(

@@ -28,6 +28,7 @@ def test_defaults(read: Read) -> None:
         gate=None,
         signed=True,
         damping=0.01,
+        refine=3,
         lm_head=False,
         nan="error",
         strict_lid=False,
@@ -47,6 +48,7 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         "signed: false",
         "scaling: false",
         "damping: 0.1",
+        "refine: 0",
         "lm_head: true",
         "nan: keep-fp",
         "strict_lid: true",
@@ -63,6 +65,7 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
         signed=False,
         scaling=False,
         damping=0.1,
+        refine=0,
         lm_head=True,
         nan="keep-fp",
         strict_lid=True,
@@ -324,6 +327,8 @@ def test_unknown_mode_is_refused(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
+        ("refine: -1", "refine=-1 is out of range. Allowed: 0..100."),
+        ("refine: 2.5", "refine=2.5 is a decimal number, not a whole number."),
         ("damping: 0", "damping=0 is out of range. Allowed: above 0 and below 1."),
         ("damping: 1", "damping=1 is out of range."),
         ("damping: .nan", "damping=nan is not a finite number."),

@@ -70,5 +70,5 @@ def test_annotated_names_every_key() -> None:
 def test_annotated_shows_the_defaults() -> None:
     spec, default = read_config(FOLDER / "annotated.yaml"), read_config(FOLDER / "w4g64_sym.yaml")
     assert spec.tuning == default.tuning
-    for field in ("mode", "signed", "scaling", "damping", "lm_head", "nan", "strict_lid", "calibration"):
+    for field in ("mode", "signed", "scaling", "damping", "refine", "lm_head", "nan", "strict_lid", "calibration"):
         assert getattr(spec.la_aciq, field) == getattr(default.la_aciq, field)

@@ -98,10 +98,22 @@ def test_predictions_that_are_not_numbers_are_refused(bloom, layers_of, batches,
         quantize_layers(bloom, layers_of(bloom), batches, settings(steps=2))
 
 
-def test_a_language_whose_predictions_alone_are_not_numbers_is_left_out(llama, layers_of, batches, settings):
+def test_predictions_that_are_not_numbers_in_any_language_are_an_error(llama, layers_of, batches, settings):
     llama.lm_head.weight.data[90] = float("nan")  # the head knows no language: all of them are broken
     with pytest.raises(EvaluationError, match="every language"):
         quantize_layers(llama, layers_of(llama), batches, settings(steps=2))
+
+
+def test_a_language_whose_predictions_alone_are_not_numbers_is_left_out(llama, layers_of, batches, settings):
+    seen = []
+    llama.register_forward_pre_hook(
+        lambda _m, _a, given: seen.append(bool((given["input_ids"] == 90).any())), with_kwargs=True
+    )
+    llama.lm_head.register_forward_hook(lambda _m, _a, logits: logits * float("nan") if seen[-1] else logits)
+    batches["sw"][0][0, 0] = 90
+    solution = quantize_layers(llama, layers_of(llama), batches, settings(steps=2))
+    assert list(solution.invalid) == ["sw"]
+    assert len(solution.weights) == len(layers_of(llama))
 
 
 @pytest.mark.parametrize("tune", ["model", "blocks"])

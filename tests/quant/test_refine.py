@@ -7,7 +7,7 @@ import torch
 
 from inc_laaciq.quant.gptq import compensate
 from inc_laaciq.quant.grid import Grid, dequantize
-from inc_laaciq.quant.refine import refine
+from inc_laaciq.quant.refine import _fit_scale, refine
 
 OUT, IN, GROUP = 12, 96, 32
 
@@ -59,22 +59,25 @@ def test_no_single_code_could_be_better():
             assert bool((cost(weight, hessian, other, new_scale, None) >= reached * (1 - 1e-4)).all())
 
 
-def test_scales_are_the_least_squares_ones_for_the_codes():
-    """Independent oracle: one channel, columns of X times codes as regressors."""
-    from inc_laaciq.quant.refine import _fit_scales
-
+@pytest.mark.parametrize("group", range(IN // GROUP))
+def test_scales_are_the_least_squares_ones_for_the_codes(group):
+    """Independent oracle: linear regression, for one channel, with all its other groups as they are."""
     weight, hessian, _, codes, scale, _ = problem(n=4000)
     factor = torch.linalg.cholesky(hessian.double()).T
-    found = _fit_scales(weight, hessian, codes, scale)
+    members = slice(group * GROUP, (group + 1) * GROUP)
+    error = (weight - codes * scale.repeat_interleave(GROUP, 1)).T
+    pull, found = hessian[members] @ error, scale[:, group].clone()
+    before = error[members].clone()
+    _fit_scale(hessian[members, members], codes[:, members].T, found, error[members], pull)
     for row in range(OUT):
-        parts = torch.stack(
-            [
-                factor[:, g * GROUP : (g + 1) * GROUP] @ codes[row, g * GROUP : (g + 1) * GROUP].double()
-                for g in range(3)
-            ]
-        ).T
-        expected = torch.linalg.lstsq(parts, factor @ weight[row].double()).solution
-        torch.testing.assert_close(found[row].double(), expected, rtol=2e-3, atol=1e-4)
+        regressor = (factor[:, members] @ codes[row, members].double()).unsqueeze(1)
+        others = codes[row] * scale[row].repeat_interleave(GROUP)
+        others[members] = 0
+        expected = torch.linalg.lstsq(regressor, factor @ (weight[row] - others).double()).solution
+        torch.testing.assert_close(found[row].double(), expected[0], rtol=2e-3, atol=1e-4)
+    # What is known of the others stays true.
+    torch.testing.assert_close(error[members], before + codes[:, members].T * (scale[:, group] - found))
+    torch.testing.assert_close(pull, hessian[members] @ error, rtol=1e-3, atol=1e-2)
 
 
 def test_what_the_codes_were_rounded_from_rounds_to_them():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from inc_laaciq.errors import SpecError
 from inc_laaciq.quant import scaling
 from inc_laaciq.quant.moments import LanguageMoments
+from inc_laaciq.quant.scale_search import search_groups
 from inc_laaciq.quant.scaling import GAIN, column_scale
 from inc_laaciq.quant.solver import SolverSpec, solve
 
@@ -168,3 +169,18 @@ def test_a_spec_for_each_weight_is_needed(weights, specs):
 def test_statistics_are_needed():
     with pytest.raises(SpecError, match="statistics of at least one language"):
         column_scale([weight()], SPEC, {})
+
+
+def test_inputs_get_smaller_as_their_columns_get_larger(monkeypatch):
+    """The importance of a scaled column is that of its input divided by the scale."""
+    powers = []
+
+    def spy(groups, grid, importance, *, signed):
+        powers.append(importance.flatten())
+        return search_groups(groups, grid, importance, signed=signed)
+
+    monkeypatch.setattr(scaling, "search_groups", spy)
+    layer = scaling._Layer(weight(), SPEC, {"en": inputs()})
+    scale = torch.exp2(torch.arange(COLUMNS).float() % 3)
+    layer.risk(scale)
+    assert torch.allclose(powers[0] * scale.square(), layer.power)

@@ -13,7 +13,8 @@ from inc_laaciq.calibration.prepare import read_corpus
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import LoadedModel, find_nonfinite, load_model
-from inc_laaciq.config import NEED_TEXT, LaaciqSpec, RunSpec
+from inc_laaciq.config import LaaciqSpec, RunSpec
+from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.errors import DataError, NumericError, SpecError
 from inc_laaciq.evaluation.aligned import check_aligned
 from inc_laaciq.planning import Plan, module_bytes, plan_run

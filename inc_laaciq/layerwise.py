@@ -13,7 +13,8 @@ from torch import nn
 from inc_laaciq.calibration.collect import Progress, collect
 from inc_laaciq.calibration.folding import Fold, folded
 from inc_laaciq.calibration.layers import Layer, linear_layer
-from inc_laaciq.config import NEED_TEXT, ActivationSpec, LaaciqSpec, WeightSpec
+from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
+from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.errors import EvaluationError, LaaciqError, NumericError, SpecError
 from inc_laaciq.fair.solve import solve_fair
 from inc_laaciq.quant.activation import Range, static_range

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from inc_laaciq.calibration.layers import Layer
-from inc_laaciq.config import NEED_TEXT
+from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.layerwise import passes, statistics_bytes
 from inc_laaciq.memory import available_memory
 

@@ -13,7 +13,6 @@ from inc_laaciq.config.policy_rules import resolve
 from inc_laaciq.config.read import read_config, run_spec
 from inc_laaciq.config.run import RunSpec
 from inc_laaciq.config.specs import (
-    NEED_TEXT,
     ActivationSpec,
     FairSpec,
     LaaciqSpec,
@@ -24,7 +23,6 @@ from inc_laaciq.config.specs import (
 )
 
 __all__ = [
-    "NEED_TEXT",
     "ActivationSpec",
     "Bound",
     "FairSpec",

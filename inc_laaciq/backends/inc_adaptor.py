@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor, PyTorchWeightOn
 from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
 from neural_compressor.strategy.utils.utility import quant_options
 
-from inc_laaciq.backends.inc_limits import check_carried
+from inc_laaciq.backends.inc_ops import STATIC_WEIGHT, check_agreement, rules_of
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.backends.inc_weight_only import LaAciqWeightOnlyAdaptor
@@ -30,7 +29,7 @@ from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
 from inc_laaciq.checkpoint.tokenizer import load_tokenizer
-from inc_laaciq.config import LaaciqSpec, OpRule, RunSpec, WeightSpec, run_spec
+from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec, run_spec
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
@@ -43,8 +42,6 @@ _BITS, _DTYPE = ("weight", "bits"), ("weight", "dtype")
 
 # Neural Compressor's own codes for its global `quant_options.quant_type`, which it sets but never resets.
 _WEIGHT_ONLY, _STATIC = 3, 1
-
-_STATIC_WEIGHT = WeightSpec(bits=8, group_size=-1, scheme="sym")
 
 
 class LaAciqSearch:
@@ -107,16 +104,16 @@ class LaAciqSearch:
             logger.warning("no calibration text was given: mode 'fast' is used, which needs none")
             settings = replace(settings, mode="fast")
         loader = self.calib_dataloader if batches else None
-        weight, rules = WeightSpec(), _rules(ops, self.model.model)
+        weight, rules = WeightSpec(), rules_of(ops, self.model.model)
         if self._is_static:
             # torch's INT8 kernels take positive scales only, and read a range for every input.
             settings = replace(settings, signed=False)
             self._check_static(batches)
             # Neural Compressor's pattern `q_proj` does not match the lone layer that it calls `q_proj.module`.
-            weight, rules = _STATIC_WEIGHT, [*self._run.rules, *(rule for rule in rules if rule.weight is None)]
+            weight, rules = STATIC_WEIGHT, [*self._run.rules, *(rule for rule in rules if rule.weight is None)]
         model = self.model.model
         layers = find_layers(model, weight, rules, lm_head=settings.lm_head)
-        _check_agreement(layers, ops, self._run.rules)
+        check_agreement(layers, ops, self._run.rules)
 
         def solved(chosen: Sequence[Layer], how: LaaciqSpec, folds: tuple[Fold, ...] | None) -> Solution:
             if loader is not None and how.reconcile == "natural" and how.shares is None:
@@ -382,44 +379,6 @@ def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
             "la_aciq.model to the model's folder, or give fit() calib_dataloader=inc_laaciq.language_loader(...)"
         )
     return Path(given)
-
-
-def _rules(ops: Mapping[Any, Any], model: torch.nn.Module) -> list[OpRule]:
-    """What Neural Compressor's configuration says of every single linear layer, subclasses of `Linear` included."""
-    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    return [
-        OpRule(pattern=re.escape(plain_name(op.op_name)), weight=_weight_spec(op))
-        for op in ops.values()
-        if plain_name(op.op_name) in linear
-    ]
-
-
-def _check_agreement(layers: Sequence[Layer], ops: Mapping[Any, Any], rules: Sequence[OpRule]) -> None:
-    """Refuse what would be lost silently: layers that Neural Compressor does not know, rules that match no layer."""
-    known = {plain_name(op.op_name) for op in ops.values()}
-    if unknown := [layer.name for layer in layers if layer.weight is not None and layer.name not in known]:
-        raise BackendError(
-            f"Neural Compressor does not list {', '.join(unknown[:5])} as quantizable; leave such layers in float "
-            "with quantization.op_wise"
-        )
-    for rule in rules:
-        if not any(re.fullmatch(rule.pattern, layer.name) for layer in layers):
-            raise SpecError(f"op_wise names no linear layer: {rule.pattern}. Layers are called {layers[0].name}, ...")
-
-
-def _weight_spec(op: Any) -> WeightSpec | None:
-    weight = op.get_state()["weight"]
-    dtype = weight["dtype"]
-    if dtype == "fp32":
-        return None
-    if op.op_quant_mode == "static":
-        return _STATIC_WEIGHT
-    if dtype not in ("int", "int4", "int8"):
-        raise SpecError(f"weight dtype {dtype!r} of layer {op.op_name!r}: la_aciq solves integer grids; use 'int'")
-    bits = {"int4": 4, "int8": 8}.get(dtype, weight["bits"])
-    spec = WeightSpec(bits=bits, group_size=weight["group_size"], scheme=weight["scheme"])
-    check_carried(op.op_name, spec)
-    return spec
 
 
 def register() -> None:

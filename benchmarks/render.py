@@ -10,10 +10,14 @@ import argparse
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from speed import report
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -35,14 +39,17 @@ def main() -> None:
 
 def rendered(text: str) -> str:
     """The README with its tables made anew."""
-    tables = {
+    tables: dict[str, Callable[[], str | None]] = {
         "demo": demo,
         "gate": gate,
         "simulated": simulated,
         "methods": methods,
+        "static": static,
         "speed": speed,
     }
     for name, table in ((name, make()) for name, make in tables.items()):
+        if table is None:
+            continue
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
     return text
@@ -160,26 +167,73 @@ def methods() -> str:
     seeds = max(entry["seeds"] for entry in content["summary"])
     return "\n".join(lines) + (
         f"\n\nWorst of {len(content['texts']['evaluation_tokens'])} languages, in thousandths of a nat per UTF-8 byte: "
-        "by the loss, whose standard error is about 1 at 4 bits and 2 at 3, and by the divergence from the float model "
-        "(KL), whose error is a twentieth of that. `fair / it`: the KL of `la_aciq-fair` divided by that of the row. "
-        f"Text that nothing was chosen on; at most {seeds} calibration seeds, "
-        f"{content['meta']['calibration_tokens_per_language']} tokens a language; seconds on one busy thread."
+        "by the loss, and by the divergence from the float model (KL). `fair / it`: the KL of `la_aciq-fair` divided "
+        f"by that of the row. {_precision(content['ratios'], widths)} Text that nothing was chosen on; "
+        f"{seeds} calibration seed{'s' * (seeds > 1)}, {content['meta']['calibration_tokens_per_language']} tokens a "
+        "language; seconds on one busy thread."
     )
 
 
-def speed() -> str:
-    """Speed of the solver and of calibration."""
-    content = load("solver")
-    lines = ["| work, one thread | million weights a second | against plain absmax rounding |", "|---|---|---|"]
-    for name, figures in content["weights"].items():
-        rate, ratio = figures["million_weights_per_second"], figures["ratio_to_absmax"]
-        lines.append(f"| {name} | {rate:.1f} | {ratio:.2f}x |")
-    diagonal = content["calibration"]["calibration diagonal"]["ratio_to_forward"]
-    full = content["calibration"]["calibration full"]["ratio_to_forward"]
+def _precision(ratios: list[dict[str, Any]], widths: list[int]) -> str:
+    """How well the ratios are known, which is why KL is in the table."""
+    said = []
+    for bits in widths:
+        errors = {
+            measure: statistics.median(
+                entry[measure]["worst"]["relative_standard_error"]
+                for entry in ratios
+                if entry["ours"] == "la_aciq-fair" and entry["bits"] == bits
+            )
+            for measure in ("degradation", "kl")
+        }
+        said.append(
+            f"{100 * errors['degradation']:.0f} % by the loss and {100 * errors['kl']:.1f} % by KL at {bits} bits"
+        )
+    return f"Such a ratio has a standard error of {', '.join(said)} (median of the rows)."
+
+
+def static() -> str:
+    """Static ranges: the worst language by method, la_aciq beside it, and the verdicts."""
+    runs = [load(path.stem) for path in sorted((HERE / "results").glob("static_*.json"))]
+    lines = ["| model | grid | method | loss | KL | la_aciq / it by KL |", "|---|---|---|---|---|---|"]
+    said, sizes, goals = [], [], []
+    for run in runs:
+        name = run["model"]["name"] if run["model"]["name"] != "model" else run["model"]["architecture"]
+        ratio_of = {(entry["study"], entry["baseline"]): entry["kl"]["worst"] for entry in run["ratios"]}
+        for entry in run["summary"]:
+            found = ratio_of.get((entry["study"], entry["method"]))
+            cell = f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]" if found else ""
+            harm = f"{1000 * entry['degradation']['worst']:.2f} | {1000 * entry['kl']['worst']:.2f}"
+            lines.append(f"| {name} | {entry['study']} | {entry['method']} | {harm} | {cell} |")
+        for baseline, by_measure in run["verdicts"]["W8A8"].items():
+            for measure, label in (("degradation", "loss"), ("kl", "KL")):
+                each, joint = (", ".join(by_measure[measure][key]) or "none" for key in ("worse", "joint_worse"))
+                said.append(f"{name} against {baseline} by the {label}: {each} ({joint})")
+        for entry in (entry for entry in run["ratios"] if "target" in entry):
+            parts = " and ".join(
+                f"{entry[measure]['worst']['median']:.3f} ({entry['verdict'][measure]})"
+                for measure in ("degradation", "kl")
+            )
+            goals.append(f"{name} {parts}, target {entry['target']}")
+        seeds = max(entry["seeds"] for entry in run["summary"])
+        tokens = run["meta"]["evaluation_tokens_per_language"]
+        sizes.append(f"{name}: calibration seeds {seeds}, evaluation tokens a language {tokens}")
     return "\n".join(lines) + (
-        f"\n\nCalibration takes {diagonal:.2f} times a plain forward pass with the diagonal statistics of `fast`, "
-        f"{full:.2f} times with the full ones of `balanced` (Bloom, hidden size 1024, 4096 tokens)."
+        f"\n\nWorst language, thousandths of a nat per byte ({'; '.join(sizes)}). W8A4 is simulated; la_aciq divided "
+        f"by min-max in the worst language, by loss and by KL: {'; '.join(goals)}. W8A8, languages in which la_aciq is "
+        "worse beyond noise, each by its own 95 % interval (and by intervals that hold in all languages at once): "
+        f"{'; '.join(said)}."
     )
+
+
+def speed() -> str | None:
+    """Speed and memory of every mode; None while there is no result, so that the block stays as it is."""
+    if not (HERE / "results" / "speed.json").exists():
+        return None
+    content = load("speed")
+    if content["is_quick"]:
+        raise SystemExit("results/speed.json is of a quick run, whose figures mean nothing: run bench_speed.py in full")
+    return report.readme(content)
 
 
 if __name__ == "__main__":

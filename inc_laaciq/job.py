@@ -50,8 +50,15 @@ class Job:
         """Estimate of the run."""
         languages = len(self.calibration.texts) if self.calibration else 0
         settings = self.run.la_aciq
-        steps = settings.fair.steps if settings.mode == "fair" and settings.fair.tune != "none" else 0
-        return plan_run(self.layers, module_bytes(self.source.model), languages, settings.mode, tuning_steps=steps)
+        is_tuned = settings.mode == "fair" and settings.fair.tune != "none"
+        return plan_run(
+            self.layers,
+            module_bytes(self.source.model),
+            languages,
+            settings.mode,
+            tuning_steps=settings.fair.steps if is_tuned else 0,
+            sampled=settings.fair.sampled if is_tuned and settings.fair.tune != "blocks" else 0,
+        )
 
 
 def prepare(

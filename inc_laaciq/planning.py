@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 # Seconds per million weights on one core, rounded up from benchmarks/results/solver.json.
 _SOLVE_SECONDS = {"paper": 0.02, "fast": 0.05, "balanced": 0.5, "fair": 1.0}
-# Mode `fair` runs a row of 256 tokens of every language through the model four times in each step, forward or back.
-_STEP_TOKENS = 256
-_OPERATIONS = 8  # for each weight and token
+# Mode `fair` runs a row of 256 tokens of every language through the model four times in each step, forward or back, and
+# once for each row that it samples.
+_ROW_TOKENS = 256
+_STEP_PASSES = 4
+_OPERATIONS = 2  # for each weight and token of a pass
 _OPERATIONS_A_SECOND = 4e10
 # Share of the memory that is free which statistics may take.
 _SHARE = 0.4
@@ -61,15 +63,18 @@ class Plan:
         return self.available_bytes is None or self.memory_bytes <= self.available_bytes
 
 
-def plan_run(layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str, *, tuning_steps: int = 0) -> Plan:
+def plan_run(
+    layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str, *, tuning_steps: int = 0, sampled: int = 0
+) -> Plan:
     """Estimate a run from its layers and the size of the float model in bytes.
 
     Parameters
     ----------
-    tuning_steps : int
-        Of mode "fair".
+    tuning_steps, sampled : int
+        Of mode "fair": steps, and rows of each language that the model goes on with.
     """
-    tuning = tuning_steps * _STEP_TOKENS * n_languages * _OPERATIONS * (model_bytes / 4) / _OPERATIONS_A_SECOND
+    tokens = (_STEP_PASSES * tuning_steps + sampled) * _ROW_TOKENS * n_languages
+    tuning = tokens * _OPERATIONS * (model_bytes / 4) / _OPERATIONS_A_SECOND
     solved = [layer for layer in layers if layer.weight is not None]
     full = mode in NEED_TEXT
     budget = statistics_memory()

@@ -29,11 +29,12 @@ def test_more_languages_need_more_statistics_only_in_balanced():
 
 
 def test_the_time_of_tuning_grows_with_steps_languages_and_the_model():
-    def seconds(steps=100, languages=2, size=10**8):
-        return plan_run([layer()], size, languages, "fair", tuning_steps=steps).solve_seconds
+    def seconds(steps=100, languages=2, size=10**8, sampled=0):
+        return plan_run([layer()], size, languages, "fair", tuning_steps=steps, sampled=sampled).solve_seconds
 
     least = seconds(steps=0)
     assert seconds() - least == pytest.approx(8 * 256 * 2 * 100 * 10**8 / 4 / 4e10)
+    assert seconds(sampled=100) - seconds() == pytest.approx((seconds() - least) / 4)
     assert seconds(steps=200) - least == pytest.approx(2 * (seconds() - least))
     assert seconds(languages=4) - least == pytest.approx(2 * (seconds() - least))
     assert seconds(size=2 * 10**8) - least == pytest.approx(2 * (seconds() - least))

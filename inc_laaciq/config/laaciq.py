@@ -51,7 +51,7 @@ KEYS = Keys(
 )
 _RECONCILE_KEYS = Keys(used=("rule", "weights", "shares"))
 
-_FAIR_KEYS = Keys(used=("tune", "steps", "tilt"))
+_FAIR_KEYS = Keys(used=("tune", "steps", "tilt", "sampled"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,7 @@ def _read_fair(section: Section, mode: Mode) -> FairSpec:
         tune=given.take("tune", checks.word(TUNE), FairSpec.tune),
         steps=given.take("steps", checks.integer(1), FairSpec.steps),
         tilt=given.take("tilt", checks.at_least_zero, FairSpec.tilt),
+        sampled=given.take("sampled", checks.integer(0), FairSpec.sampled),
     )
 
 

@@ -155,14 +155,24 @@ class FairSpec:
         One row of text of every language each; 1 or more.
     tilt : float
         How much more the languages count that are further from the float model; 0 = all alike.
+    sampled : int
+        Rows of each language that the float model goes on with by itself, to tune on besides the calibration text;
+        0 = none.  Only where the whole model is tuned.
     """
 
     tune: Tune = "auto"
     steps: int = 120
     tilt: float = 4.0
+    sampled: int = 120
 
     def __post_init__(self) -> None:
-        check_fields(self, tune=checks.word(TUNE), steps=checks.integer(1), tilt=checks.at_least_zero)
+        check_fields(
+            self,
+            tune=checks.word(TUNE),
+            steps=checks.integer(1),
+            tilt=checks.at_least_zero,
+            sampled=checks.integer(0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from inc_laaciq.config import LaaciqSpec
 from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
 from inc_laaciq.fair.blocks import Stack, find_stack, without_cache
 from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance
+from inc_laaciq.fair.sampling import sample_rows
 from inc_laaciq.fair.sequential import Entered, Pieces, Solved, advance, enter_text, solve_block
 from inc_laaciq.fair.tuning import Tuned, Tuner, TuneSpec
 from inc_laaciq.memory import available_memory
@@ -23,6 +24,9 @@ from inc_laaciq.quant.latent import LatentWeight
 from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec
 
 logger = logging.getLogger(__name__)
+
+Rows = Mapping[str, list[torch.Tensor]]
+"""Token tensors of shape (1, tokens), by language."""
 
 # With `auto`, models up to this many weights are tuned as a whole.  It goes by size and not by the memory that is free:
 # the same configuration must give the same codes on every machine.
@@ -42,7 +46,7 @@ class Fair:
     invalid : mapping of language -> str
         Languages that the float model itself fails on.
     tuning : mapping
-        `tuned` ("model", "blocks" or "none") and `steps`; for the model also `kept`, the step that was kept,
+        `tuned` ("model", "blocks" or "none") and `steps`; for the model also `sampled`, `kept`, the step that was kept,
         `is_held_out`, whether every language had rows to hold out, and `history`: for each look at the held-out rows,
         the step, every language's divergence in nats per token, and the worst of them.
     """
@@ -148,16 +152,24 @@ def _solve(
     rows = {tag: [row[None] for batch in batches[tag] for row in batch] for tag in emphasis}
     latents = {name: LatentWeight(solved.weight, solved.target) for name, solved in run.solved.items()}
     run.solved.clear()
-    tuner = Tuner(latents, distance, rows, emphasis, run.tuner_spec())
+    tuner = Tuner(latents, distance, rows, emphasis, run.tuner_spec(), more=_sampler(run))
     tuned = tuner.run(progress)
     tuning = {
         "tuned": kind,
         "steps": settings.fair.steps,
+        "sampled": settings.fair.sampled,
         "kept": tuned.step,
         "is_held_out": tuned.is_held_out,
         "history": list(tuned.history),
     }
     return Fair(weights=_without_errors(tuned.weights), invalid=entered.invalid, tuning=tuning)
+
+
+def _sampler(run: _Run) -> Callable[[Rows], Rows] | None:
+    n, seed = run.settings.fair.sampled, run.tuner_spec().seed
+    if not n:
+        return None
+    return lambda rows: sample_rows(run.model, rows, n, seed=seed, progress=run.progress)
 
 
 def _without_errors(weights: Mapping[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:

@@ -91,6 +91,8 @@ class Tuner(Generic[Item]):
     rows : mapping of language -> items
     emphasis : mapping of language -> float
         How much a language counts; >= 0.
+    more : callable, optional
+        Takes the rows that are tuned on and returns more of them, by language; those that are held out stay apart.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class Tuner(Generic[Item]):
         rows: Mapping[str, Sequence[Item]],
         emphasis: Mapping[str, float],
         spec: TuneSpec,
+        *,
+        more: Callable[[Mapping[str, list[Item]]], Mapping[str, list[Item]]] | None = None,
     ) -> None:
         self._latents, self._loss, self._spec = latents, loss, spec
         self._languages = [tag for tag in rows if rows[tag] and emphasis[tag] > 0]
@@ -108,12 +112,16 @@ class Tuner(Generic[Item]):
         self._emphasis = torch.tensor([emphasis[tag] for tag in self._languages])
         self._emphasis = self._emphasis / self._emphasis.sum()
         self._generator = torch.Generator().manual_seed(spec.seed)
-        self._training, self._held_out = {}, {}
+        self._training: dict[str, list[Item]] = {}
+        self._held_out: dict[str, list[Item]] = {}
         for tag in self._languages:
             order = torch.randperm(len(rows[tag]), generator=self._generator).tolist()
             held = max(1, len(order) // 5) if len(order) > 1 else 0
             self._training[tag] = [rows[tag][i] for i in order[held:]]
             self._held_out[tag] = [rows[tag][i] for i in order[:held]] or self._training[tag]
+        if more is not None:
+            for tag, found in more(self._training).items():
+                self._training[tag] = [*self._training[tag], *found]
         self._is_held_out = all(len(rows[tag]) > 1 for tag in self._languages)
         self._queue: dict[str, list[Item]] = {tag: [] for tag in self._languages}
         self._running: torch.Tensor | None = None

@@ -73,10 +73,11 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
 
 
 def test_fair_is_read(read: Read) -> None:
-    spec = read(_section("mode: fair", "fair: {tune: blocks, steps: 7, tilt: 0}", "calibration: {texts: cal}")).la_aciq
+    fair = "fair: {tune: blocks, steps: 7, tilt: 0, sampled: 9}"
+    spec = read(_section("mode: fair", fair, "calibration: {texts: cal}")).la_aciq
     assert spec.mode == "fair"
-    assert spec.fair == FairSpec(tune="blocks", steps=7, tilt=0.0)
-    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(tune="auto", steps=120, tilt=4.0)
+    assert spec.fair == FairSpec(tune="blocks", steps=7, tilt=0.0, sampled=9)
+    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(tune="auto", steps=120, tilt=4.0, sampled=120)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,7 @@ def test_fair_is_read(read: Read) -> None:
     [
         ("fair", "{steps: 0}", "fair.steps=0 is out of range. Allowed: 1 or more."),
         ("fair", "{steps: 1.5}", "fair.steps=1.5 is a decimal number, not a whole number."),
+        ("fair", "{sampled: -1}", "fair.sampled=-1 is out of range. Allowed: 0 or more."),
         ("fair", "{tilt: -1}", "fair.tilt=-1 is negative. Allowed: 0 or more."),
         ("fair", "{tilt: .inf}", "fair.tilt=inf is not a finite number."),
         ("fair", "{tune: all}", "fair.tune='all' is not known. Allowed: auto, model, blocks, none."),

@@ -77,7 +77,7 @@ def layers_of(weight):
 
 @pytest.fixture
 def settings():
-    def make(tune="model", steps=12, **others):
-        return LaaciqSpec(mode="fair", scaling=False, fair=FairSpec(tune=tune, steps=steps), **others)
+    def make(tune="model", steps=12, sampled=0, **others):
+        return LaaciqSpec(mode="fair", scaling=False, fair=FairSpec(tune=tune, steps=steps, sampled=sampled), **others)
 
     return make

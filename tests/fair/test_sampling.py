@@ -1,0 +1,106 @@
+"""Text that the model goes on with: where it begins, that it is the model's own, and that it is the same again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inc_laaciq.errors import NumericError
+from inc_laaciq.fair import sampling
+from inc_laaciq.fair.sampling import PROMPT, sample_rows
+from inc_laaciq.fair.tuning import Tuner, TuneSpec
+from inc_laaciq.layerwise import quantize_layers
+
+
+def rows_of(batches):
+    return {tag: [row[None] for group in part for row in group] for tag, part in batches.items()}
+
+
+def test_rows_begin_as_text_of_their_language_does_and_are_as_long(model, batches):
+    rows = rows_of(batches)
+    found = sample_rows(model, rows, 5, seed=0)
+    assert {tag: [row.shape for row in group] for tag, group in found.items()} == {
+        tag: 5 * [torch.Size([1, 24])] for tag in rows
+    }
+    for tag, group in found.items():
+        windows = [
+            row[0, start : start + PROMPT].tolist() for row in rows[tag] for start in range(row.shape[1] - PROMPT + 1)
+        ]
+        assert all(row[0, :PROMPT].tolist() in windows for row in group)
+
+
+def test_every_token_is_drawn_from_the_models_own_probabilities(model, batches, monkeypatch):
+    """Independent oracle: the whole row through the model at once, without cached keys and values."""
+    asked = []
+
+    def most_likely(probabilities, n, *, generator):
+        asked.append(probabilities)
+        return probabilities.argmax(-1, keepdim=True)
+
+    monkeypatch.setattr(torch, "multinomial", most_likely)
+    (row,) = sample_rows(model, {"en": rows_of(batches)["en"]}, 1, seed=0)["en"]
+    with torch.no_grad():
+        expected = model(input_ids=row, use_cache=False).logits[0].softmax(-1)
+    assert len(asked) == 24 - PROMPT
+    torch.testing.assert_close(torch.cat(asked), expected[PROMPT - 1 : -1], rtol=1e-3, atol=1e-5)
+    assert row[0, PROMPT:].tolist() == expected[PROMPT - 1 : -1].argmax(-1).tolist()
+
+
+def test_a_seed_gives_the_same_rows_and_another_one_others(bloom, batches):
+    rows = rows_of(batches)
+    first, again, other = (sample_rows(bloom, rows, 3, seed=seed) for seed in (0, 0, 1))
+    for tag in rows:
+        assert torch.equal(torch.cat(first[tag]), torch.cat(again[tag]))
+        assert not torch.equal(torch.cat(first[tag]), torch.cat(other[tag]))
+
+
+def test_small_batches_give_as_many_rows(bloom, batches, monkeypatch):
+    monkeypatch.setattr(sampling, "_CACHE_BYTES", 1)
+    found = sample_rows(bloom, rows_of(batches), 3, seed=0)
+    assert [len(group) for group in found.values()] == [3, 3]
+
+
+def test_a_language_of_short_rows_gets_none(bloom, batches):
+    rows = {**rows_of(batches), "yo": [torch.zeros(1, PROMPT, dtype=torch.long)], "zu": []}
+    found = sample_rows(bloom, rows, 2, seed=0)
+    assert {tag: len(group) for tag, group in found.items()} == {"en": 2, "sw": 2, "yo": 0, "zu": 0}
+
+
+def test_predictions_that_are_no_numbers_are_an_error(bloom, batches):
+    bloom.transformer.ln_f.weight.data[0] = float("nan")
+    with pytest.raises(NumericError, match="goes on with calibration text"):
+        sample_rows(bloom, rows_of(batches), 1, seed=0)
+
+
+def test_held_out_rows_are_not_what_more_is_made_of():
+    given = {}
+
+    def more(training):
+        given.update({tag: list(group) for tag, group in training.items()})
+        return {"en": ["new"]}
+
+    rows = {"en": [f"en {number}" for number in range(10)], "sw": ["sw 0"]}
+    tuner = Tuner({}, lambda _, __: None, rows, {"en": 1.0, "sw": 1.0}, TuneSpec(), more=more)
+    assert len(given["en"]) == 8
+    assert not set(given["en"]) & set(tuner._held_out["en"])
+    assert tuner._training["en"] == [*given["en"], "new"]
+    assert tuner._training["sw"] == ["sw 0"]
+
+
+def test_it_is_tuned_on_as_the_configuration_says(bloom, layers_of, batches, settings, monkeypatch):
+    from inc_laaciq.fair import solve
+
+    asked = []
+
+    def spy(model, rows, n, **how):
+        asked.append(n)
+        return sample_rows(model, rows, n, **how)
+
+    monkeypatch.setattr(solve, "sample_rows", spy)
+    own, none = (
+        quantize_layers(bloom, layers_of(bloom), batches, settings(steps=20, sampled=number)) for number in (9, 0)
+    )
+    assert asked == [9]
+    assert [solution.tuning["sampled"] for solution in (own, none)] == [9, 0]
+    assert own.tuning["history"][0]["losses"] == none.tuning["history"][0]["losses"]
+    assert own.tuning["history"][-1]["losses"] != none.tuning["history"][-1]["losses"]

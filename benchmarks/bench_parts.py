@@ -36,6 +36,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "balanced, columns not scaled": {"mode": "balanced", "scaling": False},
     "fair, not tuned": {"mode": "fair", "fair": {"tune": "none"}},
     "fair, blocks tuned": {"mode": "fair", "fair": {"tune": "blocks"}},
+    "fair, nothing sampled": {"mode": "fair", "fair": {"sampled": 0}},
     "fair, no tilt": {"mode": "fair", "fair": {"tilt": 0}},
     "fair": {"mode": "fair"},
 }

@@ -202,7 +202,7 @@ class LaAciqSearch:
                 del known[number]
         self.adaptor.solutions = self._solutions
         if self._is_static:
-            self.adaptor.gives_ranges = self._run.activation.algorithm == STRATEGY
+            self.adaptor.algorithm = self._run.activation.algorithm
 
     @property
     def _is_static(self) -> bool:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.ao.quantization import ObserverBase
 
 from inc_laaciq.backends.inc_registration import STRATEGY
+from inc_laaciq.config.specs import ActivationAlgorithm
 from inc_laaciq.errors import BackendError
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.quant.solver import QuantizedWeight
@@ -61,17 +62,18 @@ class _Factory:
 
 
 class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
-    """Static INT8 adaptor that carries a given solution and given activation ranges."""
+    """Static INT8 adaptor that carries a given solution and, unless `algorithm` is Neural Compressor's, its ranges."""
 
     solutions: Mapping[int, Solution]
-    gives_ranges: bool
+    algorithm: ActivationAlgorithm
 
     def quantize(self, tune_cfg: dict[str, Any], model: Any, dataloader: Any, q_func: Any = None) -> Any:
         """Quantized copy of the model; the float model stays as it is."""
         self.solution = self.solutions[tune_cfg[STRATEGY].get("trial", 0)]
         for (name, _), config in tune_cfg["op"].items():
             if plain_name(name) in self.solution.weights:
-                config["activation"]["algorithm"] = "minmax"  # its observer takes a range; `kl` keeps a histogram
+                # The observer of `minmax` takes a range; that of `kl` keeps a histogram.
+                config["activation"]["algorithm"] = "minmax" if self.algorithm == STRATEGY else self.algorithm
         model = copy.deepcopy(model)
         with torch.no_grad():
             for name, weight in self.solution.weights.items():
@@ -91,7 +93,7 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
                 continue
             found.add(name)
             _give_scales(linear, self.solution.weights[name])
-            limits = self.solution.ranges.get(name) if self.gives_ranges else None
+            limits = self.solution.ranges.get(name) if self.algorithm == STRATEGY else None
             if limits is not None:
                 observer.min_val.fill_(limits.minimum)
                 observer.max_val.fill_(limits.maximum)

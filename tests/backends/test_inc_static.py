@@ -69,22 +69,25 @@ def test_range_is_wide_enough_for_the_language_that_needs_most(bloom, batches):
         assert both.minimum == pytest.approx(min(one.ranges[name].minimum for one in alone.values()))
 
 
-def test_minmax_leaves_the_ranges_to_neural_compressor(bloom, batches):
-    run = run_spec(
-        {
-            "quantization": {
-                "approach": "post_training_static_quant",
-                "model_wise": {"activation": {"algorithm": "minmax"}},
-            },
-            "strategy": "la_aciq",
-            "la_aciq": {"calibration": {"texts": "unused"}},
-        }
-    )
+def test_minmax_and_kl_leave_the_ranges_to_neural_compressor(bloom, batches):
     loader = inc_laaciq.LanguageLoader(batches)
-    quantized = quantization.fit(bloom, post_training_config(run), calib_dataloader=loader)
-    ours = quantization.fit(bloom, config(), calib_dataloader=loader)
+    fits = {"la_aciq": quantization.fit(bloom, config(), calib_dataloader=loader)}
+    for algorithm in ("minmax", "kl"):
+        run = run_spec(
+            {
+                "quantization": {
+                    "approach": "post_training_static_quant",
+                    "model_wise": {"activation": {"algorithm": algorithm}},
+                },
+                "strategy": "la_aciq",
+                "la_aciq": {"calibration": {"texts": "unused"}},
+            }
+        )
+        fits[algorithm] = quantization.fit(bloom, post_training_config(run), calib_dataloader=loader)
     name = "transformer.h.1.mlp.dense_4h_to_h"
-    assert input_scale(quantized, name) != input_scale(ours, name)
+    scales = {algorithm: input_scale(quantized, name) for algorithm, quantized in fits.items()}
+    assert len(set(scales.values())) == 3, scales
+    assert scales["kl"] < scales["minmax"]
 
 
 def test_minmax_sees_the_last_language_however_many_batches_come_before(bloom, batches):

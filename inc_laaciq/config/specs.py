@@ -161,7 +161,7 @@ class FairSpec:
     """
 
     tune: Tune = "auto"
-    steps: int = 120
+    steps: int = 240
     tilt: float = 4.0
     sampled: int = 120
 

@@ -101,5 +101,12 @@ def _go_on(model: nn.Module, ids: torch.Tensor, length: int, generator: torch.Ge
             raise NumericError(
                 "the float model's predictions are NaN or infinite when it goes on with calibration text"
             )
-        ids = torch.cat([ids, torch.multinomial(logits.softmax(-1), 1, generator=generator)], dim=1)
+        ids = torch.cat([ids, _draw(logits.softmax(-1), generator)], dim=1)
     return ids
+
+
+def _draw(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A token of each row, shape (rows, 1); several times as fast as `torch.multinomial`."""
+    reached = probabilities.double().cumsum(-1)
+    wanted = torch.rand(len(reached), 1, dtype=reached.dtype, generator=generator) * reached[:, -1:]
+    return torch.searchsorted(reached, wanted, right=True).clamp_max_(reached.shape[1] - 1)

@@ -47,7 +47,7 @@ class TuneSpec:
     seed : int
     """
 
-    steps: int = 120
+    steps: int = 240
     tilt: float = 4.0
     rows: int = 1
     position_rate: float = 0.006

@@ -33,17 +33,26 @@ def test_every_token_is_drawn_from_the_models_own_probabilities(model, batches, 
     """Independent oracle: the whole row through the model at once, without cached keys and values."""
     asked = []
 
-    def most_likely(probabilities, n, *, generator):
+    def most_likely(probabilities, _):
         asked.append(probabilities)
         return probabilities.argmax(-1, keepdim=True)
 
-    monkeypatch.setattr(torch, "multinomial", most_likely)
+    monkeypatch.setattr(sampling, "_draw", most_likely)
     (row,) = sample_rows(model, {"en": rows_of(batches)["en"]}, 1, seed=0)["en"]
     with torch.no_grad():
         expected = model(input_ids=row, use_cache=False).logits[0].softmax(-1)
     assert len(asked) == 24 - PROMPT
     torch.testing.assert_close(torch.cat(asked), expected[PROMPT - 1 : -1], rtol=1e-3, atol=1e-5)
     assert row[0, PROMPT:].tolist() == expected[PROMPT - 1 : -1].argmax(-1).tolist()
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    probabilities = torch.tensor([0.1, 0.0, 0.6, 0.3, 0.0]).repeat(20_000, 1)
+    drawn = sampling._draw(probabilities, torch.Generator().manual_seed(0))
+    assert drawn.shape == (20_000, 1)
+    shares = torch.bincount(drawn.flatten(), minlength=5) / 20_000
+    torch.testing.assert_close(shares, probabilities[0], atol=0.015, rtol=0)
+    assert shares[1] == shares[4] == 0
 
 
 def test_a_seed_gives_the_same_rows_and_another_one_others(bloom, batches):

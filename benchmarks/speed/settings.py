@@ -46,7 +46,7 @@ class Settings:
     model_hidden: int | None = None
     model_languages: tuple[str, ...] = ()
     model_tokens: int = 2048
-    fair_steps: int = 120
+    fair_steps: int = 240
     hidden: int = 1024
     activations: int = 1 << 20
     histogram_bins: int = 8001

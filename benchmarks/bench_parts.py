@@ -18,7 +18,7 @@ import torch
 
 from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.calibration.layers import find_layers, linear_layer
-from inc_laaciq.calibration.prepare import calibration_batches, read_corpus
+from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
 from inc_laaciq.checkpoint import load_model
 from inc_laaciq.config import run_spec
 from inc_laaciq.evaluation.likelihood import sentence_losses
@@ -52,7 +52,9 @@ def main() -> None:
     for bits in options.bits:
         for part in options.parts:
             run = settings_of(options, bits, PARTS[part])
-            batches = calibration_batches(run.la_aciq, source.tokenizer).batches
+            batches = calibration_batches(
+                run.la_aciq, source.tokenizer, sequence_length=row_length(source.model)
+            ).batches
             layers = find_layers(source.model, run.weight)
             began = time.process_time()
             solution = quantize_layers(source.model, layers, batches, run.la_aciq)

@@ -17,6 +17,7 @@ from inc_laaciq.config import LaaciqSpec, RunSpec
 from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.errors import DataError, NumericError, SpecError
 from inc_laaciq.evaluation.aligned import check_aligned
+from inc_laaciq.fair.solve import what_is_tuned
 from inc_laaciq.planning import Plan, module_bytes, plan_run
 
 if TYPE_CHECKING:
@@ -50,14 +51,15 @@ class Job:
         """Estimate of the run."""
         languages = len(self.calibration.texts) if self.calibration else 0
         settings = self.run.la_aciq
-        is_tuned = settings.mode == "fair" and settings.fair.tune != "none"
+        kind = what_is_tuned(settings, sum(layer.n_weights for layer in self.layers if layer.weight is not None))
+        is_tuned = settings.mode == "fair" and kind != "none"
         return plan_run(
             self.layers,
             module_bytes(self.source.model),
             languages,
             settings.mode,
             tuning_steps=settings.fair.steps if is_tuned else 0,
-            sampled=settings.fair.sampled if is_tuned and settings.fair.tune != "blocks" else 0,
+            sampled=settings.fair.sampled if is_tuned and kind == "model" else 0,
         )
 
 

@@ -85,7 +85,7 @@ def plan_run(
     )
     widest = max((layer.in_features for layer in solved), default=0)
     largest = max((layer.n_weights for layer in solved), default=0)
-    matrices = 4 * (4 * widest * widest if full else 0) + 6 * 4 * largest
+    matrices = 4 * (6 * widest * widest if full else 0) + 6 * 4 * largest
     packed = sum(layer.n_weights * _bits(layer) / 8 for layer in solved)
     codes = sum(layer.n_weights + 2 * layer.n_weights / _group(layer) for layer in solved)
     rest = model_bytes - 4 * sum(layer.n_weights for layer in solved)

@@ -59,7 +59,7 @@ def _peak(row: Mapping[str, Any]) -> str:
 def readme(content: Mapping[str, Any]) -> str:
     """One table of seconds per million weights, and sentences with the other figures and with what is kept."""
     parts = content["parts"]
-    columns = [("shipped model", parts["model"])]
+    columns = [("shipped model", parts["model"])] if "model" in parts else []
     columns += [(f"layer {_size(one)}", one) for one in parts["layers"]["sizes"]]
     lines = [
         f"| seconds per million weights | {' | '.join(title for title, _ in columns)} |",
@@ -80,16 +80,18 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 def _sentences(content: Mapping[str, Any]) -> list[str]:
     parts = content["parts"]
-    whole, one = parts["model"], parts["layers"]["sizes"][-1]
+    one = parts["layers"]["sizes"][-1]
+    turns = content["repetitions"]
     found = [
-        f"Median of {content['repetitions']} turns in one run, one thread, 4 bits, from the float model to the "
-        f"quantized one; {whole['calibration_tokens']} tokens in {whole['languages']} languages for the model, "
-        f"{one['languages'] * one['tokens_per_language']} in {one['languages']} for the layers."
+        f"{f'Median of {turns} turns' if turns > 1 else 'One turn'} in one run, one thread, 4 bits, from the float "
+        f"model to the quantized one; {one['languages'] * one['tokens_per_language']} tokens in {one['languages']} "
+        "languages for the layers."
     ]
-    if FAIR_IN_PASSES in whole["ratios"]:
-        found.append(
-            f"`fair` takes as long as {whole['ratios'][FAIR_IN_PASSES]:.0f} forward and backward passes over its text."
-        )
+    if "model" in parts:
+        whole = parts["model"]
+        found.append(f"{whole['calibration_tokens']} tokens in {whole['languages']} languages for the model.")
+        passes = whole["ratios"][FAIR_IN_PASSES]
+        found.append(f"`fair` takes as long as {passes:.0f} forward and backward passes over its text.")
     plain = parts["rounding"]["methods"]
     found.append(
         f"Without data, per channel, `fast` does {plain[names.FAST]['million_weights_per_second']:.0f} million "

@@ -13,6 +13,7 @@ from torch import nn
 from inc_laaciq.calibration.collect import Progress, evaluating
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec
+from inc_laaciq.config.specs import Tune
 from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
 from inc_laaciq.fair.blocks import Stack, find_stack, without_cache
 from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance
@@ -33,6 +34,14 @@ Rows = Mapping[str, list[torch.Tensor]]
 _WHOLE = 1_000_000_000
 # For each weight that is tuned: position, weight, gradient and what it was rounded from in float32, and the step.
 _TUNING_BYTES = 20
+
+
+def what_is_tuned(settings: LaaciqSpec, n_weights: int) -> Tune:
+    """What is tuned, "model", "blocks" or "none", in a model with so many weights to quantize."""
+    kind = settings.fair.tune
+    if kind != "auto":
+        return kind
+    return "model" if n_weights <= _WHOLE else "blocks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +130,7 @@ def _solve(
         return Fair(weights={}, invalid={}, tuning={})
     mine = [layer for layer in layers if stack.index(layer.name) is not None]
     n_weights = sum(layer.n_weights for layer in mine)
-    kind = settings.fair.tune
-    if kind == "auto":
-        kind = "model" if n_weights <= _WHOLE else "blocks"
+    kind = what_is_tuned(settings, n_weights)
     if kind == "model":
         _check_memory(n_weights)
     pieces = {tag: list(rows) for tag, rows in batches.items()}
@@ -166,7 +173,8 @@ def _solve(
 
 
 def _sampler(run: _Run) -> Callable[[Rows], Rows] | None:
-    n, seed = run.settings.fair.sampled, run.tuner_spec().seed
+    spec = run.tuner_spec()
+    n, seed = min(run.settings.fair.sampled, spec.rows * spec.steps), spec.seed
     if not n:
         return None
     return lambda rows: sample_rows(run.model, rows, n, seed=seed, progress=run.progress)

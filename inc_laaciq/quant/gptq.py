@@ -82,7 +82,8 @@ def compensate(
     target : tensor, shape (out_features, in_features), float32
         What each code was rounded from: the weight, with the errors of the columns before it made up for.
     """
-    columns = weight.T.contiguous()  # one column of W is then one contiguous row
+    # One column of W is then one contiguous row.  A copy also where W has a single row, which is contiguous either way.
+    columns = weight.T.clone(memory_format=torch.contiguous_format)
     in_features, out_features = columns.shape
     importance = hessian.diagonal().clone()
     factor = inverse_factor(hessian, damping)

@@ -26,7 +26,7 @@ def refine(
     damping: float,
     rounds: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Better codes and scales for the same objective; no output channel gets worse.
+    """Better codes and scales for the same objective; on the damped second moment no output channel gets worse.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def refine(
     damped = hessian.clone()
     damped.diagonal().add_(damping * mean)
     # One column of the weight is one contiguous row from here on, and so is one group's scale for all channels.
-    columns, scale = weight.T.contiguous(), scale.T.float().contiguous()
+    columns, scale = weight.T.contiguous(), scale.T.float().clone(memory_format=torch.contiguous_format)
     zero = torch.zeros_like(scale) if zero_point is None else zero_point.T.float().contiguous()
     size = len(columns) // len(scale)
     steps = codes.T.contiguous() - zero.repeat_interleave(size, 0)

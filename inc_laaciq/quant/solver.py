@@ -208,7 +208,7 @@ def solve_from(
     best, errors = reconcile_languages(attempt, len(objective.languages), spec.reconcile, _ROUNDS[spec.mode])
     absmax = _absmax(groups, spec)
     absmax_errors = objective.errors(absmax.dequantize() - weight)
-    if risk(absmax_errors, spec.reconcile) < risk(errors, spec.reconcile):
+    if not risk(errors, spec.reconcile) <= risk(absmax_errors, spec.reconcile):  # nor where it is NaN
         best, errors = absmax, absmax_errors
     return _pack(spec, best, errors=dict(zip(objective.languages, errors.tolist(), strict=True)))
 

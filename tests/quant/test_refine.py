@@ -47,6 +47,22 @@ def test_no_channel_gets_worse_and_the_layer_gets_better(scheme, bits, seed):
     assert bool((new_scale * scale > 0).all())
 
 
+@pytest.mark.parametrize("rows", [1, OUT])
+def test_a_channel_of_one_group_and_a_single_channel_leave_what_is_given_as_it_is(rows):
+    weight, hessian, grid, *_ = problem()
+    weight = weight[:rows].clone()
+    codes, scale, zero_point, _ = compensate(weight, hessian, grid, IN, signed=True, damping=0.01)
+    assert torch.equal(weight, problem()[0][:rows])
+    given = codes.clone(), scale.clone()
+    new_codes, new_scale, _ = refine(weight, hessian, grid, codes, scale, zero_point, damping=0.01, rounds=3)
+    assert torch.equal(weight, problem()[0][:rows])
+    assert torch.equal(codes, given[0])
+    assert torch.equal(scale, given[1])
+    before, after = cost(weight, hessian, codes, scale, None), cost(weight, hessian, new_codes, new_scale, None)
+    assert bool((after <= before * (1 + 1e-3)).all())
+    assert not torch.equal(scale, new_scale)
+
+
 def test_no_single_code_could_be_better():
     """Brute force: every code of every weight, one at a time."""
     weight, hessian, grid, codes, scale, zero_point = problem(bits=2)

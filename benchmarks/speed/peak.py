@@ -22,7 +22,7 @@ def main(mode: str, features: int, group_size: int, tokens: int) -> None:
     spec = SolverSpec(
         bits=4, group_size=-1 if "per channel" in mode else group_size, mode=mode.split(",")[0].split()[0]
     )
-    _solve(32, 32, 64, spec, has_text=has_text)  # what is loaded only once is there before the count begins
+    _solve(_WARM, 64, group_size, spec, has_text=has_text)  # what is loaded only once is there before the count begins
     print(json.dumps(_solve(features, tokens, group_size, spec, has_text=has_text)))
 
 

@@ -39,17 +39,16 @@ def main() -> None:
 
 def rendered(text: str) -> str:
     """The README with its tables made anew."""
-    tables: dict[str, Callable[[], str | None]] = {
+    tables: dict[str, Callable[[], str]] = {
         "demo": demo,
         "gate": gate,
         "simulated": simulated,
         "methods": methods,
+        "parts": parts,
         "static": static,
         "speed": speed,
     }
     for name, table in ((name, make()) for name, make in tables.items()):
-        if table is None:
-            continue
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
     return text
@@ -192,6 +191,28 @@ def _precision(ratios: list[dict[str, Any]], widths: list[int]) -> str:
     return f"Such a ratio has a standard error of {', '.join(said)} (median of the rows)."
 
 
+def parts() -> str:
+    """What each part of the method changes: divergence from the float model, one thing at a time."""
+    content = load("parts")
+    widths = sorted({row["bits"] for row in content["rows"]}, reverse=True)
+    found = {(row["part"], row["bits"]): row for row in content["rows"]}
+    lines = [
+        f"| what | {' | '.join(f'{bits} bits: mean | worst | seconds' for bits in widths)} |",
+        "|---" * (1 + 3 * len(widths)) + "|",
+    ]
+    for part in dict.fromkeys(row["part"] for row in content["rows"]):
+        cells = [
+            f"{1000 * found[part, bits]['mean']:.2f} | {1000 * found[part, bits]['worst']:.2f} "
+            f"| {found[part, bits]['cpu_seconds']:.0f}"
+            for bits in widths
+        ]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
+    return "\n".join(lines) + (
+        f"\n\nThousandths of a nat per token, {content['meta']['evaluation_tokens']} tokens a language of the text "
+        "that choices are made on, one calibration seed."
+    )
+
+
 def static() -> str:
     """Static ranges: the worst language by method, la_aciq beside it, and the verdicts."""
     runs = [load(path.stem) for path in sorted((HERE / "results").glob("static_*.json"))]
@@ -226,10 +247,8 @@ def static() -> str:
     )
 
 
-def speed() -> str | None:
-    """Speed and memory of every mode; None while there is no result, so that the block stays as it is."""
-    if not (HERE / "results" / "speed.json").exists():
-        return None
+def speed() -> str:
+    """Speed and memory of every mode."""
     content = load("speed")
     if content["is_quick"]:
         raise SystemExit("results/speed.json is of a quick run, whose figures mean nothing: run bench_speed.py in full")

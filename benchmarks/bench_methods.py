@@ -108,16 +108,7 @@ def chosen(names: str) -> list[Method]:
 def run(options: argparse.Namespace) -> int:
     """Do what is missing, and write the result."""
     folder = options.cells or options.output.with_suffix(".cells")
-    bench = Bench(
-        Options(
-            model=options.model,
-            calibration=options.calibration,
-            evaluation=options.evaluation,
-            calibration_tokens=options.calibration_tokens,
-            eval_tokens=options.eval_tokens,
-            cells=folder,
-        )
-    )
+    bench = Bench(Options.of(options, folder))
     cells, not_run = plan(
         chosen(options.methods), bits=options.bits, group_sizes=options.group_size, seeds=options.seeds
     )

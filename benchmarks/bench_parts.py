@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from methods.collect import commit
 
 from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.calibration.layers import find_layers, linear_layer
@@ -63,7 +64,12 @@ def main() -> None:
             print(rows[-1], flush=True)
     content = {
         "question": __doc__.splitlines()[0],
-        "meta": {**meta(), "calibration_tokens": options.calibration_tokens, "evaluation_tokens": options.eval_tokens},
+        "meta": {
+            **meta(),
+            "commit": commit(),
+            "calibration_tokens": options.calibration_tokens,
+            "evaluation_tokens": options.eval_tokens,
+        },
         "model": {"name": Path(options.model).name, "sha256": source.weights_sha256},
         "group_size": options.group_size,
         "rows": rows,

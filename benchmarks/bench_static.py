@@ -57,16 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     options = parser().parse_args(arguments)
     check_file(options.output)
-    bench = Bench(
-        Options(
-            model=options.model,
-            calibration=options.calibration,
-            evaluation=options.evaluation,
-            calibration_tokens=options.calibration_tokens,
-            eval_tokens=options.eval_tokens,
-            cells=options.output.parent,
-        )
-    )
+    bench = Bench(Options.of(options, options.output.parent))
     content = {"question": QUESTION, **description(bench)}  # first, as others may work on the code meanwhile
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, at every observer: the API that Neural Compressor uses is deprecated

@@ -14,9 +14,9 @@ from inc_laaciq.memory import available_memory
 if TYPE_CHECKING:
     from torch import nn
 
-# Seconds per million weights on one core, rounded up from what benchmarks/bench_speed.py measures on large layers; in
-# mode `fair` a layer's targets are solved for, too.
-_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.15, "balanced": 1.5, "fair": 2.0}
+# Seconds per million weights on one core: the solver alone on large layers, rounded up from
+# benchmarks/results/speed.json.  That of `fair` is a guess: balanced, and the targets that it solves for besides.
+_SOLVE_SECONDS = {"paper": 0.02, "fast": 0.3, "balanced": 1.5, "fair": 2.0}
 # Mode `fair` runs a row of 256 tokens of every language through the model four times in each step, forward or back, and
 # once for each row that it samples.
 _ROW_TOKENS = 256

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ class Options:
     calibration_tokens: int
     eval_tokens: int
     cells: Path
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace, cells: Path) -> Options:
+        """From the command line of a benchmark that has all of them."""
+        names = [field.name for field in fields(cls) if field.name != "cells"]
+        return cls(**{name: getattr(arguments, name) for name in names}, cells=cells)
 
 
 class Bench:

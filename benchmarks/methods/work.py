@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +12,7 @@ from methods.bench import Bench, Options
 from methods.cells import FLOAT, Cell, definition, path_of, read_cell
 from methods.measure import document_sums, language_figures
 from methods.registry import METHODS
+from methods.resident import forget_peak, peak
 
 _benches: dict[Options, Bench] = {}
 
@@ -42,14 +40,14 @@ def do(cell: Cell, bench: Bench) -> float:
         losses = bench.losses(bench.source.model)
     else:
         job = bench.job(cell.calibration, cell.bits, cell.group_size, cell.seed)
-        _forget_peak()
+        forget_peak()
         quantized = METHODS[cell.method].run(job)
         content |= {
             "scheme": quantized.scheme,
             "notes": quantized.notes,
             "seconds": quantized.seconds,
             "threads": torch.get_num_threads(),
-            "peak_rss_bytes": _peak(),
+            "peak_rss_bytes": peak(),
             "quantized_layers": sorted(quantized.layers),
             "calibration_tokens": {tag: sum(rows.numel() for rows in batches) for tag, batches in job.batches.items()},
         }
@@ -64,19 +62,3 @@ def do(cell: Cell, bench: Bench) -> float:
         content["units"] = {"degradation": "nats per byte", "kl": "nats per byte", "flips": "share of tokens"}
     write_json_atomic(path_of(cell, bench), content)
     return time.perf_counter() - start
-
-
-def _forget_peak() -> None:
-    """Start the count of the largest memory anew, where the system can."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak() -> int | None:
-    """Largest memory of this process in bytes, its libraries and the float model included; None elsewhere."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return 1024 * int(found[1]) if found else None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from pathlib import Path
 
 import torch
+from methods.resident import forget_peak, peak
 
 from inc_laaciq.quant.solver import SolverSpec, solve
 from speed.layers import job_of, statistics_of
@@ -32,28 +31,9 @@ def _solve(features: int, tokens: int, group_size: int, spec: SolverSpec, *, has
     moments = statistics_of(job) if has_text else None
     baseline = forget_peak()
     solved = solve(weight, spec, moments)
-    found = _status("VmHWM")
+    found = peak()
     del solved
     return None if baseline is None or found is None else found - baseline
-
-
-def forget_peak() -> int | None:
-    """Start the count of the largest memory anew; the resident bytes now, or None where the system cannot."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return None
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int | None:
-    """A number of bytes from the process's own status; None where there is none."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(rf"{name}:\s+(\d+) kB", status)
-    return 1024 * int(found[1]) if found else None
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import torch
 from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor, PyTorchWeightOnlyAdaptor
 from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
 from neural_compressor.strategy.utils.utility import quant_options
 
+from inc_laaciq.backends.inc_inputs import criterion_of, loader_of, run_of
 from inc_laaciq.backends.inc_ops import STATIC_WEIGHT, check_agreement, rules_of
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
@@ -27,12 +26,10 @@ from inc_laaciq.backends.inc_weight_only import LaAciqWeightOnlyAdaptor
 from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
-from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
-from inc_laaciq.checkpoint.tokenizer import load_tokenizer
-from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec, run_spec
+from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
-from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
+from inc_laaciq.tuning.criterion import LanguageCriterion
 from inc_laaciq.tuning.search import Trial, search
 from inc_laaciq.tuning.sensitivity import layer_harm
 
@@ -296,8 +293,8 @@ class LaAciqTuneStrategy(LaAciqSearch, TuneStrategy):  # type: ignore[misc]
     def __init__(self, model: Any, conf: Any, **kwargs: Any) -> None:
         criterion, accuracy = conf.quantization.tuning_criterion, conf.quantization.accuracy_criterion
         given = criterion.strategy_kwargs or {}
-        run = _run_of(given)
-        languages = _criterion_of(run, model._model, kwargs.get("eval_func"))
+        run = run_of(given)
+        languages = criterion_of(run, model._model, kwargs.get("eval_func"))
         if languages is not None:
             kwargs["eval_func"] = languages
         self._begin(
@@ -328,57 +325,6 @@ class LaAciqTuneStrategy(LaAciqSearch, TuneStrategy):  # type: ignore[misc]
     def get_best_qmodel(self) -> Any:
         """The accepted model, or the reason why there is none."""
         return self._accepted(super().get_best_qmodel())
-
-
-def _run_of(kwargs: Mapping[str, Any]) -> RunSpec:
-    """Configuration behind `strategy_kwargs`: a `RunSpec` from `load_config`, or the keys of a `la_aciq:` section."""
-    given = kwargs.get("run")
-    return given if isinstance(given, RunSpec) else run_spec({"strategy": STRATEGY, "la_aciq": dict(kwargs)})
-
-
-def _criterion_of(run: RunSpec, model: torch.nn.Module, eval_func: Any) -> LanguageCriterion | None:
-    """Judge by language, if the configuration has a gate and there is something to judge."""
-    if isinstance(eval_func, LanguageCriterion):
-        if eval_func.baseline is not None:
-            raise SpecError("eval_func is a LanguageCriterion that has judged another search. Make a new one for each")
-        return eval_func
-    settings = run.la_aciq
-    if settings.gate is None:
-        return None
-    if eval_func is not None:
-        # A language that the configuration lists has to be among the figures.
-        required = dict.fromkeys((*settings.gate.required_languages, *(settings.languages or ())))
-        return LanguageCriterion(eval_func, replace(settings.gate, required_languages=tuple(required)))
-    if settings.evaluation is None:
-        logger.warning("la_aciq.gate has neither eval_func nor la_aciq.evaluation.texts: nothing is judged")
-        return None
-    corpus = read_corpus(settings.evaluation, settings)
-    return LanguageCriterion(
-        Likelihood(load_tokenizer(_folder_of(run, model)), corpus, settings.evaluation), settings.gate
-    )
-
-
-def loader_of(run: RunSpec, model: torch.nn.Module) -> LanguageLoader:
-    """Batches of the text that the configuration names.
-
-    Raises
-    ------
-    SpecError
-        If it names none, or if neither it nor the model says where the tokenizer is.
-    """
-    tokenizer = load_tokenizer(_folder_of(run, model))
-    return calibration_batches(run.la_aciq, tokenizer, sequence_length=row_length(model))
-
-
-def _folder_of(run: RunSpec, model: torch.nn.Module) -> Path:
-    """Where the model's tokenizer is."""
-    given = run.model or getattr(model, "name_or_path", "")
-    if not given or not Path(given).is_dir():
-        raise SpecError(
-            "la_aciq.calibration.texts needs the model's tokenizer, and the model does not say where it is. Set "
-            "la_aciq.model to the model's folder, or give fit() calib_dataloader=inc_laaciq.language_loader(...)"
-        )
-    return Path(given)
 
 
 def register() -> None:

@@ -20,7 +20,8 @@ from neural_compressor.experimental.quantization import Quantization
 from neural_compressor.experimental.strategy.strategy import EXP_STRATEGIES, TuneStrategy
 from schema import SchemaError
 
-from inc_laaciq.backends.inc_adaptor import LaAciqSearch, loader_of
+from inc_laaciq.backends.inc_adaptor import LaAciqSearch
+from inc_laaciq.backends.inc_inputs import loader_of
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.layers import linearize
 from inc_laaciq.config import RunSpec, read_config

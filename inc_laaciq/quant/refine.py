@@ -60,7 +60,7 @@ def refine(
     error = columns - steps * scale.repeat_interleave(size, 0)
     target = columns.clone()
     span = size * max(1, _SPAN // size)
-    for start in [first for _ in range(rounds) for first in range(0, len(columns), span)]:
+    for start in rounds * list(range(0, len(columns), span)):
         end = min(start + span, len(columns))
         pull = damped[start:end] @ error  # half the gradient
         for first in range(start, end, size):

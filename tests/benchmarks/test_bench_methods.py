@@ -16,7 +16,6 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "recipes" / "small_bloom"
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import bench_methods  # noqa: E402
@@ -27,8 +26,6 @@ from methods.grids import check_grid, check_layers  # noqa: E402
 from methods.registry import METHODS, LayersError  # noqa: E402
 from methods.remembered import Remembered  # noqa: E402
 from methods.targets import target_of  # noqa: E402
-
-from inc_laaciq.checkpoint import load_model  # noqa: E402
 
 LANGUAGES = ("en", "fi")
 NAMES = "inc-rtn,inc-gptq,la_aciq-balanced"
@@ -46,22 +43,6 @@ def sums(rng, n, harm):
         "tokens": size.tolist(),
         "flips": [0] * n,
     }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The first block of the shipped model, and two languages of its text."""
-    place = tmp_path_factory.mktemp("methods")
-    source = load_model(SHIPPED / "model")
-    source.model.transformer.h = source.model.transformer.h[:1]
-    source.model.config.n_layer = 1
-    source.model.save_pretrained(place / "model")
-    source.tokenizer.save_pretrained(place / "model")
-    for kind in ("calibration", "evaluation"):
-        (place / kind).mkdir()
-        for tag in LANGUAGES:
-            shutil.copy(SHIPPED / "text" / kind / f"{tag}.txt", place / kind)
-    return place
 
 
 def arguments(folder, output, **changes):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "recipes" / "small_bloom"
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import bench_static  # noqa: E402
@@ -22,28 +20,11 @@ from methods.registry import NotRunError  # noqa: E402
 from static import inc_static, report, simulated, study  # noqa: E402
 from static.differences import differences  # noqa: E402
 
-from inc_laaciq.checkpoint import load_model  # noqa: E402
 from inc_laaciq.quant.activation import ActivationMoments, Range  # noqa: E402
 
 LANGUAGES = ("en", "fi")
 FITS = ("la_aciq", "inc minmax")  # one of each kind: Neural Compressor takes seconds for each
 METHODS = {("W8A8", name) for name in FITS} | {("W8A4", name) for name in simulated.RANGES}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The first block of the shipped model, and two languages of its text."""
-    place = tmp_path_factory.mktemp("static")
-    source = load_model(SHIPPED / "model")
-    source.model.transformer.h = source.model.transformer.h[:1]
-    source.model.config.n_layer = 1
-    source.model.save_pretrained(place / "model")
-    source.tokenizer.save_pretrained(place / "model")
-    for kind in ("calibration", "evaluation"):
-        (place / kind).mkdir()
-        for tag in LANGUAGES:
-            shutil.copy(SHIPPED / "text" / kind / f"{tag}.txt", place / kind)
-    return place
 
 
 def run(folder, output, **changes):

@@ -138,6 +138,8 @@ def test_it_is_tuned_on_as_the_configuration_says(bloom, layers_of, batches, set
         quantize_layers(bloom, layers_of(bloom), batches, settings(steps=20, sampled=number)) for number in (9, 0)
     )
     assert asked == [9]
+    quantize_layers(bloom, layers_of(bloom), batches, settings(steps=3, sampled=9))
+    assert asked == [9, 3]  # a row for each step is all that can be seen
     assert [solution.tuning["sampled"] for solution in (own, none)] == [9, 0]
     assert own.tuning["history"][0]["losses"] == none.tuning["history"][0]["losses"]
     assert own.tuning["history"][-1]["losses"] != none.tuning["history"][-1]["losses"]

@@ -110,6 +110,24 @@ def test_error_compensation_beats_the_search_which_beats_absmax():
     assert mean["balanced"] < 0.85 * mean["fast"] < 0.85 * absmax
 
 
+def test_a_layer_of_one_channel_is_solved_without_a_trace_on_its_weight():
+    weight = _weight()[:1].clone()
+    before, moments = weight.clone(), _languages()
+    spec = SolverSpec(bits=3, group_size=16)
+    solved = solve(weight, spec, moments)
+    assert torch.equal(weight, before)
+    objective = LayerObjective(before, moments)
+    found = objective.errors(solved.dequantize() - before)
+    assert list(solved.errors.values()) == pytest.approx(found.tolist(), rel=1e-4)
+
+
+def test_an_error_that_is_no_number_never_wins():
+    moments = {"en": LanguageMoments.of(_weight()[:, :32] * (torch.arange(32) > 0), full=True)}  # a dead column
+    weight = _weight(1)[:8, :32]
+    solved = solve(weight, SolverSpec(bits=4, group_size=16, damping=1e-44), moments)  # as good as none
+    assert all(0 < error < 0.1 for error in solved.errors.values())
+
+
 def test_minimax_lowers_the_worst_language_against_the_mean():
     weight, moments = _weight(), _languages(n=4)
     worst = {

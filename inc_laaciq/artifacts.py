@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inc_laaciq.backends import inc_saved
 from inc_laaciq.checkpoint import sha256_of_files
+from inc_laaciq.export_format import MODEL_FILE
 from inc_laaciq.job import Job
 from inc_laaciq.output import OutputFolder, write_json_atomic, write_text_atomic
 from inc_laaciq.pipeline import Outcome
 from inc_laaciq.planning import module_bytes
 from inc_laaciq.report.html import to_html
 from inc_laaciq.report.markdown import to_markdown
+
+if TYPE_CHECKING:
+    from inc_laaciq.export_run import Exported
 
 REPORTS = ("laaciq.json", "baseline.json", "results.json", "report.html", "report.md")
 
@@ -26,7 +30,6 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     folder, report = output.folder, outcome.report
     for record in (report, outcome.baseline, outcome.results):
         _tell_paths_from_output(record, output.path)
-    before = module_bytes(job.source.model)
     job.source.model.config.save_pretrained(str(folder))
     job.source.tokenizer.save_pretrained(str(folder))
     inc_saved.save_inc(outcome.quantized, folder)
@@ -37,15 +40,41 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
         inc_saved.save_packed(inc_saved.pack(outcome.quantized), deployed)
     else:
         deployed = folder / inc_saved.INC_MODEL
-    for name, content in (("baseline.json", outcome.baseline), ("results.json", outcome.results)):
+    _write_record(job, report, outcome.baseline, outcome.results, output, deployed=deployed.stat().st_size)
+
+
+def write_export(job: Job, exported: Exported, output: OutputFolder) -> None:
+    """Write what belongs beside an OpenVINO model; the report learns sizes and hashes on the way."""
+    folder, report = output.folder, exported.report
+    for record in (report, exported.baseline, exported.results):
+        _tell_paths_from_output(record, output.path)
+    solution = exported.solution
+    inc_saved.save_solution(solution.weights, folder / inc_saved.SCALES, folds=solution.folds)
+    deployed = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
+    _write_record(job, report, exported.baseline, exported.results, output, deployed=deployed)
+
+
+def _write_record(
+    job: Job,
+    report: dict[str, Any],
+    baseline: dict[str, Any] | None,
+    results: dict[str, Any] | None,
+    output: OutputFolder,
+    *,
+    deployed: int,
+) -> None:
+    """Write the results and the reports, with the size of what is deployed, in bytes, and hashes of all files."""
+    folder = output.folder
+    for name, content in (("baseline.json", baseline), ("results.json", results)):
         if content is not None:
             write_json_atomic(folder / name, content)
-    solved = {layer.name: layer.n_weights for layer in job.layers if layer.name in outcome.quantized.la_aciq.weights}
+    before = module_bytes(job.source.model)
+    solved = 4 * sum(layer["n_weights"] for layer in report["layers"] if "bits" in layer)
     report["bytes"] = {
         "before": before,
-        "after": deployed.stat().st_size,
-        "packed_layers_before": 4 * sum(solved.values()),
-        "packed_layers_after": deployed.stat().st_size - (before - 4 * sum(solved.values())),
+        "after": deployed,
+        "packed_layers_before": solved,
+        "packed_layers_after": deployed - (before - solved),
     }
     # Without the results, which hold the time of the run: the record of equal runs is equal.
     report["files"] = {

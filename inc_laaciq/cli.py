@@ -13,11 +13,10 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -108,13 +107,12 @@ def quantize(
     laaciq.json (everything that was measured), results.json and baseline.json (what a gate reads), and reports.
     """  # noqa: D301 - click's mark of text to leave as it is
     from inc_laaciq.config import read_config
+    from inc_laaciq.inputs import input_paths
     from inc_laaciq.output import atomic_folder, check_space
 
     run = read_config(config)
     target = output or Path(f"{config.stem}-output")
-    texts = [spec.texts for spec in (run.la_aciq.calibration, run.la_aciq.evaluation) if spec is not None]
-    inputs = [config, *_local(model or run.model), *_paths(texts)]
-    with atomic_folder(target, overwrite=overwrite, inputs=inputs) as folder:
+    with atomic_folder(target, overwrite=overwrite, inputs=input_paths(model, config, run)) as folder:
         with _stages(flags) as progress:
             from inc_laaciq.artifacts import REPORTS, write_artifacts
             from inc_laaciq.evaluation.gate import exit_code
@@ -183,6 +181,11 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
 @click.option(
     "--reference", metavar="DIR_OR_ID", help="The model before quantization; also tell flips and divergence from it."
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["default", "exact"]),
+    help="Of an OpenVINO model: compute as it is deployed, or in float32.  [default: as it is deployed]",
+)
 @_trust
 @_revision
 @_pickle
@@ -197,11 +200,13 @@ def evaluate(
     seed: int | None,
     aligned: bool | None,
     reference: str | None,
+    runtime: Literal["default", "exact"] | None,
     **loading: Any,
 ) -> None:
     """Measure the loss of every language and write it, sentence by sentence, to a results file.
 
-    MODEL is a Hugging Face folder or hub id, or the output folder of `inc-laaciq quantize`.
+    MODEL is a Hugging Face folder or hub id, the output folder of `inc-laaciq quantize` or of
+    `optimum-cli export openvino-laaciq`, or an OpenVINO model that optimum-intel exported.
     """
     from inc_laaciq.output import check_file, write_json_atomic
 
@@ -216,6 +221,7 @@ def evaluate(
             seed=seed,
             aligned=aligned,
             reference=reference,
+            runtime=runtime,
             progress=progress,
             **loading,
         )
@@ -243,20 +249,6 @@ def _listen(verbose: bool, level: int) -> None:
         logging.getLogger("torchao").setLevel(logging.ERROR)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-
-def _local(model: str | None) -> list[Path]:
-    return [Path(model)] if model and os.path.exists(model) else []
-
-
-def _paths(sources: Any) -> Iterator[Path]:
-    """Files and folders that sources of text name; those of a data set are nested, and hub ids are not absolute."""
-    if isinstance(sources, str):
-        if os.path.isabs(sources):
-            yield Path(sources)
-    elif isinstance(sources, (list, Mapping)):
-        for inner in sources.values() if isinstance(sources, Mapping) else sources:
-            yield from _paths(inner)
 
 
 def _console() -> Any:

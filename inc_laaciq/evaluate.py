@@ -11,12 +11,13 @@ from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.layers import linearize
 from inc_laaciq.calibration.tokenization import unsupported_languages
-from inc_laaciq.checkpoint import load_model, load_tokenizer, tokenizer_sha256, verify_manifest
+from inc_laaciq.checkpoint import load_model, load_tokenizer, sha256_of_files, tokenizer_sha256, verify_manifest
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.strict_json import parse_object
 from inc_laaciq.errors import IntegrityError, ModelError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.results import canonical_sha256, results_dict
+from inc_laaciq.export_format import MODEL_FILE, Runtime
 from inc_laaciq.provenance import meta
 from inc_laaciq.run_report import SCHEMA, model_name
 
@@ -45,6 +46,7 @@ def evaluate_model(
     seed: int | None = None,
     aligned: bool | None = None,
     reference: str | Path | None = None,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
     **loading: Any,
 ) -> dict[str, Any]:
@@ -62,6 +64,8 @@ def evaluate_model(
         that is recorded there, else to False.
     reference : path or hub id, optional
         The model before quantization: flips and divergence are told from it.
+    runtime : "default" or "exact", optional
+        What an OpenVINO model computes in: what is deployed, or float32.
     **loading
         `trust_remote_code`, `revision`, `allow_pickle`, for a Hugging Face model. They hold for the reference too; but
         `revision` is that of `model`, unless that is a `quantize` output.
@@ -69,12 +73,14 @@ def evaluate_model(
     Raises
     ------
     SpecError
-        If there is no text to evaluate on.
+        If there is no text to evaluate on, or a runtime is given for another model than OpenVINO's.
     ModelError
         If the reference has another tokenizer than the model.
     """
     folder = Path(model)
-    subject = _load(model, loading)
+    if runtime is not None and not (folder / MODEL_FILE).is_file():
+        raise SpecError(f"{model} is not an OpenVINO model, and only that has a choice of runtime. Leave it out")
+    subject = _load(model, loading, runtime or "default")
     before = None
     if reference is not None:
         is_output = (folder / "laaciq.json").is_file()
@@ -126,9 +132,11 @@ def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
-def _load(model: str | Path, loading: dict[str, Any]) -> _Subject:
+def _load(model: str | Path, loading: dict[str, Any], runtime: Runtime = "default") -> _Subject:
     folder = Path(model)
-    return _load_output(folder) if (folder / "laaciq.json").is_file() else _load_float(model, loading)
+    if (folder / "laaciq.json").is_file():
+        return _load_output(folder, runtime)
+    return _load_ir(folder, runtime) if (folder / MODEL_FILE).is_file() else _load_float(model, loading)
 
 
 def _check_reference(subject: _Subject, before: _Subject, model: str | Path, reference: str | Path) -> None:
@@ -154,10 +162,36 @@ def _load_float(model: str | Path, loading: dict[str, Any]) -> _Subject:
     )
 
 
-def _load_output(folder: Path) -> _Subject:
-    """A `quantize` output, its packed layers as they are deployed."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _load_ir(folder: Path, runtime: Runtime) -> _Subject:
+    """An OpenVINO model that another tool exported: nothing is known of the float model behind it."""
+    tokenizer = load_tokenizer(folder)
+    files = [folder / MODEL_FILE, (folder / MODEL_FILE).with_suffix(".bin")]
+    provenance = {"name": model_name(str(folder)), "sha256": sha256_of_files(files)}
+    return _Subject(
+        model=_openvino_model(folder, runtime),
+        tokenizer=tokenizer,
+        provenance={**provenance, "kind": "openvino", "runtime": runtime},
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        recorded={},
+    )
 
+
+def _openvino_model(folder: Path, runtime: Runtime) -> Any:
+    from inc_laaciq.backends.openvino_ir import read_ir
+    from inc_laaciq.backends.openvino_model import OpenVINOModel
+
+    return OpenVINOModel(read_ir(folder / MODEL_FILE), _config(folder), runtime=runtime)
+
+
+def _config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    with foreign_errors(f"{folder}: transformers cannot read the configuration"):
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def _load_output(folder: Path, runtime: Runtime) -> _Subject:
+    """A `quantize` or `export` output, as it is deployed."""
     from inc_laaciq.backends import inc_saved
 
     file = folder / "laaciq.json"
@@ -169,22 +203,32 @@ def _load_output(folder: Path) -> _Subject:
         recorded = record["texts"]["evaluation"] or {}
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{file}: it is not a complete record ({error!r}); quantize again") from error
-    is_packed = (folder / inc_saved.PACKED).exists()
-    deployed = inc_saved.PACKED if is_packed else inc_saved.INC_MODEL
+    forms = (MODEL_FILE, inc_saved.PACKED, inc_saved.INC_MODEL)
+    deployed = next((form for form in forms if (folder / form).exists()), forms[-1])
     verify_manifest(folder, files, required=[deployed])
-    with foreign_errors(f"{folder}: transformers cannot build the model"):
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        skeleton = linearize(AutoModelForCausalLM.from_config(config))
     tokenizer = load_tokenizer(folder)
-    if is_packed:
-        model = inc_saved.load_packed(skeleton, layers, folder / deployed)
+    kind = {"kind": "inc"}
+    if deployed == MODEL_FILE:
+        model = _openvino_model(folder, runtime)
+        kind = {"kind": "openvino", "runtime": runtime}
+    elif deployed == inc_saved.PACKED:
+        model = inc_saved.load_packed(_skeleton(folder), layers, folder / deployed)
     else:
-        model = inc_saved.load_int8(skeleton.eval(), folder / deployed)
+        model = inc_saved.load_int8(_skeleton(folder).eval(), folder / deployed)
     return _Subject(
         model=model,
         tokenizer=tokenizer,
-        provenance={**provenance, "kind": "inc"},
+        provenance={**provenance, **kind},
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         recorded=recorded,
         configuration_sha256=canonical_sha256(record["config"]) if "config" in record else None,
     )
+
+
+def _skeleton(folder: Path) -> Any:
+    """The architecture, with any weights."""
+    from transformers import AutoModelForCausalLM
+
+    config = _config(folder)
+    with foreign_errors(f"{folder}: transformers cannot build the model"):
+        return linearize(AutoModelForCausalLM.from_config(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from inc_laaciq.calibration.prepare import read_corpus
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import LoadedModel, find_nonfinite, load_model
-from inc_laaciq.config import LaaciqSpec, RunSpec
+from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec
 from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.errors import DataError, NumericError, SpecError
 from inc_laaciq.evaluation.aligned import check_aligned
@@ -70,6 +71,7 @@ def prepare(
     trust_remote_code: bool = False,
     revision: str | None = None,
     allow_pickle: bool = False,
+    check: Callable[[str, WeightSpec], None] = check_carried,
 ) -> Job:
     """Load and check everything; nothing is written.
 
@@ -78,6 +80,8 @@ def prepare(
     run : RunSpec
     model : path or hub id, optional
         Overrides `la_aciq.model`.
+    check : callable(layer, weight)
+        Refuses what the backend cannot carry; by default, what Neural Compressor cannot.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def prepare(
     layers = tuple(find_layers(linear, run.weight, run.rules, lm_head=settings.lm_head))
     for layer in layers:
         if layer.weight is not None:
-            check_carried(layer.name, layer.weight)
+            check(layer.name, layer.weight)
     return Job(
         run=run,
         source=replace(source, model=linear),

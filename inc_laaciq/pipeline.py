@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from inc_laaciq.calibration.collect import Progress
+from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches, row_length
 from inc_laaciq.errors import ResourceError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.job import Job
+from inc_laaciq.planning import Plan
 from inc_laaciq.run_report import Losses, Measured, run_report, run_results, without_text
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
 
@@ -55,29 +57,14 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     """
     from inc_laaciq.backends import inc_fit
 
-    plan = job.plan
-    if not plan.fits:
-        raise ResourceError(
-            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and "
-            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. "
-            "Use mode 'fast', fewer languages, or a larger machine"
-        )
+    check_memory(job.plan)
     settings = job.run.la_aciq
     if comparisons and job.run.approach != "post_training_weight_only":
         raise SpecError(
             "--compare rtn is Neural Compressor's weight-only rounding; it has no static INT8 to compare with"
         )
-    loader = None
-    if job.calibration is not None:
-        loader = calibration_batches(
-            settings,
-            job.source.tokenizer,
-            corpus=job.calibration,
-            sequence_length=row_length(job.source.model),
-            progress=progress,
-            memory=plan.statistics_budget,
-        )
-    criterion = _criterion(job, progress)
+    loader = calibration_loader(job, progress)
+    criterion = gate_criterion(job, progress)
     with inc_fit.quiet():
         quantized = inc_fit.fit(job.source.model, job.run, loader, criterion)
     solution = quantized.la_aciq
@@ -88,12 +75,12 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
         if criterion is not None and criterion.baseline is not None:
             baseline = criterion.baseline.losses
         else:
-            baseline = _losses(job, job.source.model, "float", progress)
-        candidate = _losses(job, quantized.model, "la_aciq", progress, reference=job.source.model)
+            baseline = evaluation_losses(job, job.source.model, "float", progress)
+        candidate = evaluation_losses(job, quantized.model, "la_aciq", progress, reference=job.source.model)
         for method in comparisons:
             with inc_fit.quiet():
                 other = inc_fit.fit_rtn(job.source.model, solution.layers)
-            others[f"INC {method.upper()}"] = _losses(job, other, method, progress)
+            others[f"INC {method.upper()}"] = evaluation_losses(job, other, method, progress)
     measured = Measured(baseline=baseline, candidate=candidate, others=others)
     return Outcome(
         report=run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ()),
@@ -103,8 +90,32 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     )
 
 
-def _criterion(job: Job, progress: Progress | None) -> LanguageCriterion | None:
-    """The gate, in Neural Compressor's own loop; None if there is nothing to judge by or on."""
+def check_memory(plan: Plan) -> None:
+    """Raise ResourceError if the run would not fit into the memory that is free."""
+    if not plan.fits:
+        raise ResourceError(
+            f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and "
+            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. "
+            "Use mode 'fast', fewer languages, or a larger machine"
+        )
+
+
+def calibration_loader(job: Job, progress: Progress | None) -> LanguageLoader | None:
+    """Batches of the calibration text; None for a run without any."""
+    if job.calibration is None:
+        return None
+    return calibration_batches(
+        job.run.la_aciq,
+        job.source.tokenizer,
+        corpus=job.calibration,
+        sequence_length=row_length(job.source.model),
+        progress=progress,
+        memory=job.plan.statistics_budget,
+    )
+
+
+def gate_criterion(job: Job, progress: Progress | None) -> LanguageCriterion | None:
+    """The gate as the criterion of a search; None if there is nothing to judge by or on."""
     settings = job.run.la_aciq
     if settings.gate is None or settings.evaluation is None or job.evaluation is None:
         return None
@@ -114,9 +125,16 @@ def _criterion(job: Job, progress: Progress | None) -> LanguageCriterion | None:
     return LanguageCriterion(evaluate, settings.gate)
 
 
-def _losses(
+def evaluation_losses(
     job: Job, model: Any, label: str, progress: Progress | None, *, reference: Any = None
 ) -> dict[str, SentenceLosses]:
+    """Losses of a model on the evaluation text, by language; told from `reference` where one is given.
+
+    Raises
+    ------
+    SpecError
+        If the run has no evaluation text.
+    """
     spec = job.run.la_aciq.evaluation
     if spec is None or job.evaluation is None:
         raise SpecError("no evaluation text")

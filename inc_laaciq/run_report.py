@@ -36,8 +36,12 @@ Trials = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Losses by language of the float model, of the quantized one, and of methods to compare with."""
+    """Losses by language of the float model, of the quantized one, and of methods to compare with.
 
+    `kind` is what the quantized model is: "inc" or "openvino".
+    """
+
+    kind: str = "inc"
     baseline: Losses | None = None
     candidate: Losses | None = None
     others: Mapping[str, Losses] = field(default_factory=dict)
@@ -52,7 +56,7 @@ def run_results(job: Job, losses: Losses | None, *, kind: str) -> dict[str, Any]
     return results_dict(
         losses,
         meta=meta(),
-        model={**source, "kind": kind},
+        model={**source, "kind": kind, **({"runtime": "default"} if kind == "openvino" else {})},
         tokenizer={"sha256": job.source.tokenizer_sha256},
         texts=_texts(job.run.la_aciq.evaluation, job.evaluation) or {},
         missing=dict.fromkeys(job.evaluation.missing, "no text was found"),
@@ -145,7 +149,7 @@ def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any
     missing = without_text(job)
     missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
     return judge(
-        _evaluation(job, measured.candidate, "inc", missing),
+        _evaluation(job, measured.candidate, measured.kind, missing),
         _evaluation(job, measured.baseline, "float", {}),
         job.run.la_aciq.gate,
     )

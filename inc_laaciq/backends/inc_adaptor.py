@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,15 +23,14 @@ from inc_laaciq.backends.inc_ops import STATIC_WEIGHT, check_agreement, rules_of
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.backends.inc_weight_only import LaAciqWeightOnlyAdaptor
-from inc_laaciq.calibration.folding import Fold
-from inc_laaciq.calibration.layers import Layer, find_layers, linearize
+from inc_laaciq.calibration.layers import find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
-from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec
+from inc_laaciq.config import RunSpec, WeightSpec
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
-from inc_laaciq.layerwise import Solution, quantize_layers
+from inc_laaciq.layerwise import Solution
 from inc_laaciq.tuning.criterion import LanguageCriterion
 from inc_laaciq.tuning.search import Trial, search
-from inc_laaciq.tuning.sensitivity import layer_harm
+from inc_laaciq.tuning.solving import Solver
 
 logger = logging.getLogger(__name__)
 
@@ -112,37 +111,25 @@ class LaAciqSearch:
         layers = find_layers(model, weight, rules, lm_head=settings.lm_head)
         check_agreement(layers, ops, self._run.rules)
 
-        def solved(chosen: Sequence[Layer], how: LaaciqSpec, folds: tuple[Fold, ...] | None) -> Solution:
-            if loader is not None and how.reconcile == "natural" and how.shares is None:
-                how = replace(how, shares=loader.shares)
-            return quantize_layers(
-                model,
-                chosen,
-                batches,
-                how,
-                activation=self._run.activation if self._is_static else None,
-                memory=loader.memory if loader is not None else 4 << 30,
-                progress=progress,
-                folds=folds,
-            )
-
-        def measured(solution: Solution, languages: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
-            text = {tag: rows for tag, rows in (batches or {}).items() if tag in languages}
-            return layer_harm(model, solution.weights, text or batches or {}, folds=solution.folds, progress=progress)
-
+        solver = Solver(
+            model=model,
+            loader=loader,
+            activation=self._run.activation if self._is_static else None,
+            progress=progress,
+        )
         if self._languages is not None:
             self._languages.require(batches or ())
         if self._languages is None:
             trials: Iterable[Trial] = [
-                Trial(number=0, description="", settings=settings, solution=solved(layers, settings, None))
+                Trial(number=0, description="", settings=settings, solution=solver.solve(layers, settings, None))
             ]
         else:
             trials = search(
                 layers,
                 settings,
-                solved,
+                solver.solve,
                 self._languages,
-                measured if batches else None,
+                solver.measure if batches else None,
                 bits_can_rise=not self._is_static,
             )
         # All batches: the number that Neural Compressor has would end its own calibration after the first languages.

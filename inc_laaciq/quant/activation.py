@@ -271,3 +271,29 @@ def _shares(moments: Mapping[str, ActivationMoments], weights: Mapping[str, floa
     if total == 0:
         raise SpecError("weights are zero for every language. Give at least one language a weight above 0.")
     return {language: weight / total for language, weight in given.items() if weight > 0}
+
+
+def aligned_ends(limits: Range, bits: int) -> tuple[float, float]:
+    """Ends of the integer grid over a range: zero is one of its levels, so that exact zeros stay what they are.
+
+    Parameters
+    ----------
+    limits : Range
+    bits : int
+        2 to 8.
+
+    Returns
+    -------
+    tuple of two floats, minimum <= 0 <= maximum and not both 0; the ends move by half a step at most.
+
+    Examples
+    --------
+    >>> low, high = aligned_ends(Range(minimum=-1.0, maximum=2.0, alpha={}), bits=2)
+    >>> low, high
+    (-1.0, 2.0)
+    """
+    check_bits(bits)
+    steps = (1 << bits) - 1
+    step = (limits.maximum - limits.minimum) / steps or 1.0
+    zero_point = round(-limits.minimum / step)
+    return -zero_point * step, (steps - zero_point) * step

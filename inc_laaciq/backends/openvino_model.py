@@ -1,0 +1,73 @@
+"""A model as OpenVINO runs it on the CPU, callable like a PyTorch model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from inc_laaciq.backends.openvino_ir import require_openvino
+from inc_laaciq.export_format import Runtime
+
+_EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    "KV_CACHE_PRECISION": "f32",
+}
+_PROPERTIES = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "KV_CACHE_PRECISION")
+
+
+class OpenVINOModel:
+    """Gives logits for `input_ids` and `attention_mask`.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        A causal language model with a state, as optimum-intel exports it.
+    config : transformers configuration
+        Of the model that it was exported from.
+    runtime : "default" or "exact"
+        "exact" computes in float32 throughout, so that what is measured is the weights.  "default" is what OpenVINO
+        takes on this machine if it is asked for nothing, and what is deployed: bfloat16 where the processor has it,
+        activations rounded to 8 bits, a compressed cache.
+    threads : int, optional
+
+    Attributes
+    ----------
+    properties : dict of str
+        What OpenVINO chose.
+    """
+
+    def __init__(self, model: Any, config: Any, *, runtime: Runtime = "default", threads: int | None = None) -> None:
+        settings: dict[str, Any] = dict(_EXACT) if runtime == "exact" else {}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = require_openvino().Core().compile_model(model, "CPU", settings)
+        self.config = config
+        self.properties = {name.lower(): _word(compiled.get_property(name)) for name in _PROPERTIES}
+        self._inputs = {name for entry in compiled.inputs for name in entry.names}
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits, float32, shape (batch, tokens, vocabulary)."""
+        self._request.reset_state()  # else the last batch is the context of this one, and nothing fails
+        logits = self._request.infer(_inputs(input_ids, attention_mask, self._inputs))["logits"]
+        return torch.from_numpy(logits.astype(np.float32, copy=True))
+
+
+def _inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor, names: set[str]) -> Mapping[str, Any]:
+    """Inputs of an exported model, as many of them as it has."""
+    feed = {
+        "input_ids": input_ids.numpy(),
+        "attention_mask": attention_mask.numpy(),
+        "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0).numpy(),
+        "beam_idx": np.arange(len(input_ids), dtype=np.int32),  # left out, it is taken for zeros
+    }
+    return {name: value for name, value in feed.items() if name in names}
+
+
+def _word(value: Any) -> str:
+    """A property as text: types of numbers have names such as bf16."""
+    return value.get_type_name() if hasattr(value, "get_type_name") else str(value)

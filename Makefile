@@ -7,7 +7,7 @@
 
 PYTHON ?= python3.11
 PIP_ARGS ?=
-EXTRAS := adaptor,datasets,dev
+EXTRAS := adaptor,datasets,openvino,dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 

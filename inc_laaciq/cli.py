@@ -1,4 +1,4 @@
-"""The command `inc-laaciq`: with `cli_gate`, the only place that prints or exits.
+"""The command `inc-laaciq`: with `cli_gate` and `cli_export`, the only place that prints or exits.
 
 Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
 5 baseline and candidate do not match, 130 interrupted, 143 terminated.
@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -50,7 +51,7 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     5 baseline and candidate do not match, 130 interrupted, 143 terminated.
     """  # noqa: D301 - click's mark of text to leave as it is
     context.obj = {"debug": debug, "verbose": verbose or debug}
-    _listen(verbose or debug, logging.DEBUG if debug else logging.INFO)
+    listen(verbose=verbose, debug=debug)
 
 
 _config = click.argument("config", type=click.Path(path_type=Path))
@@ -113,7 +114,7 @@ def quantize(
     run = read_config(config)
     target = output or Path(f"{config.stem}-output")
     with atomic_folder(target, overwrite=overwrite, inputs=input_paths(model, config, run)) as folder:
-        with _stages(flags) as progress:
+        with stages(verbose=flags["verbose"]) as progress:
             from inc_laaciq.artifacts import REPORTS, write_artifacts
             from inc_laaciq.evaluation.gate import exit_code
             from inc_laaciq.job import prepare
@@ -127,7 +128,7 @@ def quantize(
         code = exit_code(outcome.report["verdict"], run.la_aciq.gate, strict=strict)
         if code:
             folder.reject(keep_model=keep_failed, reports=REPORTS)
-    _console_report(outcome.report)
+    print_report(outcome.report)
     click.echo(f"Written to {folder.result}")
     sys.exit(code)
 
@@ -211,7 +212,7 @@ def evaluate(
     from inc_laaciq.output import check_file, write_json_atomic
 
     check_file(output)
-    with _stages(flags) as progress:
+    with stages(verbose=flags["verbose"]) as progress:
         from inc_laaciq.evaluate import evaluate_model
 
         results = evaluate_model(
@@ -236,13 +237,14 @@ cli.add_command(gate)
 cli.add_command(report)
 
 
-def _listen(verbose: bool, level: int) -> None:
+def listen(*, verbose: bool, debug: bool) -> None:
     """Show this package's warnings; what other packages have to say only if asked, for it buries the rest."""
+    verbose = verbose or debug
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger() if verbose else logging.getLogger("inc_laaciq")
     logger.addHandler(handler)
-    logger.setLevel(level if verbose else logging.WARNING)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
     if not verbose:
         warnings.simplefilter("ignore")
         logging.getLogger("torch").setLevel(logging.ERROR)
@@ -257,21 +259,27 @@ def _console() -> Any:
     return Console(highlight=False)
 
 
-def _console_report(report: dict[str, Any]) -> None:
+def print_report(report: Mapping[str, Any]) -> None:
+    """Show the content of `laaciq.json`."""
     from inc_laaciq.report.terminal import print_run
 
     print_run(report, _console())
 
 
-def _stages(flags: dict[str, bool]) -> Any:
+def stages(*, verbose: bool) -> Any:
+    """Progress bars on stderr; plain lines where log messages go between them, or nobody watches."""
     from inc_laaciq.report.progress import stages
 
-    return stages(partial(click.echo, err=True), plain=flags["verbose"] or not sys.stderr.isatty())
+    return stages(partial(click.echo, err=True), plain=verbose or not sys.stderr.isatty())
 
 
 def main() -> NoReturn:
     """Run the command line; every outcome is an exit code."""
-    debug = "--debug" in sys.argv[1:]
+    carry_out(lambda: cli.main(standalone_mode=False), debug="--debug" in sys.argv[1:])
+
+
+def carry_out(command: Callable[[], int | None], *, debug: bool) -> NoReturn:
+    """Run something that may take long, print what goes wrong, and exit."""
     _survive_narrow_terminals()
     if not debug:
         sys.excepthook = _internal_error
@@ -280,7 +288,7 @@ def main() -> NoReturn:
     # one those that spin make a run many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code = cli.main(standalone_mode=False)
+        code = command()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:

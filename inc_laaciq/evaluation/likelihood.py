@@ -39,7 +39,7 @@ _MEASURES = 3  # of a token: loss, flip, divergence
 _LOGITS = (
     2**28
 )  # logits of one batch of one model, 1 GiB in float32: a vocabulary of 250,000 gets batches of 1,000 tokens
-_CHUNK = 2**22  # logits that the loss is computed on at once, 16 MiB in float32
+_CHUNK = 2**20  # logits that the loss is computed on at once: few enough for the cache
 
 _log = logging.getLogger(__name__)
 

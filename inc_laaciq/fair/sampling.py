@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 PROMPT = 16
 """Tokens of calibration text at the beginning of each row: they say which language it is."""
 
-_BATCH = 256
+_BATCH = 64  # the keys and values of more rows are copied through the memory at every token
 _BYTES = 2 << 30  # of what a batch holds at a time; by the size of the model and not by the memory that is free
 _BYTES_A_LOGIT = 24  # of the row's last position: logits, probabilities, and in float64 these and their sums
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from inc_laaciq.backends.openvino_export import export_float, export_tokenizer, save_ir
 from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, stamp
-from inc_laaciq.backends.openvino_model import OpenVINOModel
+from inc_laaciq.backends.openvino_model import OpenVINOModel, writer
 from inc_laaciq.backends.openvino_static import put_ranges
 from inc_laaciq.backends.openvino_weights import check_stored, put_embeddings, put_weights
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.folding import Fold, folded
+from inc_laaciq.evaluation.generation import beginnings, strange_scripts, written_shares
 from inc_laaciq.export_format import MODEL_FILE, ExportFormat, Runtime
 from inc_laaciq.job import Job
 from inc_laaciq.layerwise import Solution
@@ -173,7 +174,11 @@ def run_export(
         kind="openvino", baseline=baseline, candidate=candidate, others={EXACT_LABEL: exact} if exact else {}
     )
     report = run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ())
-    report["openvino"] = _description(form, properties)
+    written = _written(job, model, progress)
+    for warning in strange_scripts(written.get("float", {}), written.get("exported", {})):
+        logger.warning(warning)
+        report["notes"].append(warning)
+    report["openvino"] = {**_description(form, properties), "share_in_script": written}
     models.finish(model, _facts(job, report), solution)
     return Exported(
         report=report,
@@ -235,6 +240,19 @@ def _evaluate(
     candidate = evaluation_losses(job, deployed, "as deployed", progress, reference=float_model)
     exact = evaluation_losses(job, _run(job, model, "exact"), EXACT_LABEL, progress)
     return baseline, candidate, exact, deployed.properties
+
+
+def _written(job: Job, model: Any, progress: Progress | None) -> dict[str, dict[str, float | None]]:
+    """Share of letters in the script of each language, of what the float and the exported model write by themselves."""
+    if job.evaluation is None or job.run.la_aciq.evaluation is None:
+        return {}
+    spec, tokenizer, float_model = job.run.la_aciq.evaluation, job.source.tokenizer, job.source.model
+    prompts = beginnings(job.evaluation, tokenizer, seed=spec.seed, tokens_per_language=spec.tokens_per_language)
+    exported = writer(model, float_model.config)
+    return {
+        label: written_shares(writing, tokenizer, prompts, progress, stage=f"writing, {label}")
+        for label, writing in (("float", float_model), ("exported", exported))
+    }
 
 
 def _description(form: ExportFormat, properties: Mapping[str, str]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from inc_laaciq.backends.openvino_ir import require_openvino
+from inc_laaciq.backends.openvino_ir import quiet, require_openvino
 from inc_laaciq.export_format import Runtime
 
 _EXACT = {
@@ -55,6 +56,22 @@ class OpenVINOModel:
         self._request.reset_state()  # else the last batch is the context of this one, and nothing fails
         logits = self._request.infer(_inputs(input_ids, attention_mask, self._inputs))["logits"]
         return torch.from_numpy(logits.astype(np.float32, copy=True))
+
+
+def writer(model: Any, config: Any) -> Any:
+    """The model with optimum-intel's `generate`, computing in what OpenVINO takes if it is asked for nothing.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        Not modified.
+    config : transformers configuration
+        Of the model that it was exported from.
+    """
+    with quiet():
+        from optimum.intel.openvino import OVModelForCausalLM
+
+        return OVModelForCausalLM(model.clone(), copy.deepcopy(config), device="CPU")
 
 
 def _inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor, names: set[str]) -> Mapping[str, Any]:

@@ -25,18 +25,29 @@ def snippets(language):
 
 
 @pytest.mark.inc
-@pytest.mark.parametrize(("number", "printed"), [(0, "16 layers quantized"), (1, "PASS")])
+@pytest.mark.parametrize(("number", "printed"), [(1, "16 layers quantized"), (2, "PASS")])
 def test_python_runs_as_it_is(number, printed, monkeypatch, capsys):
     pytest.importorskip("neural_compressor.quantization", exc_type=ImportError)
     monkeypatch.chdir(ROOT)
     snippet = snippets("python")[number]
-    assert len(snippets("python")) == 2
+    assert len(snippets("python")) == 3
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(snippet, "README.md", "exec"), {})  # our own file
     assert printed in capsys.readouterr().out
     for left in ROOT.glob("nc_workspace"):
         assert left.is_dir()
+
+
+@pytest.mark.openvino
+def test_export_runs_as_it_is(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optimum.intel.openvino", exc_type=ImportError)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(snippets("python")[0], "README.md", "exec"), {})  # our own file
+    assert "NOT-RUN Valitse" in capsys.readouterr().out
 
 
 def test_yaml_loads(tmp_path):

@@ -21,7 +21,7 @@ def recipe():
 
 
 def page(n):
-    article = "<article data-number='{0}'><h2>Art. {0}</h2><p>First\n of <b>{0}</b> e\u0301</p><p> </p><p>Second</p></article>"
+    article = "<article><h2>Art. {0}</h2><p>First\n of <b>{0}</b> e\u0301</p><p> </p><p>Second</p></article>"
     articles = "".join(article.format(number) for number in range(1, n + 1))
     return f"<body><header><h2>Preamble</h2><p>Whereas</p></header>{articles}<p>after</p></body>"
 

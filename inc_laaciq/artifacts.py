@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inc_laaciq.backends import inc_saved
+from inc_laaciq.backends.openvino_weights import stored_bytes
 from inc_laaciq.checkpoint import sha256_of_files
-from inc_laaciq.export_format import MODEL_FILE
+from inc_laaciq.export_format import WEIGHTS_FILE
 from inc_laaciq.job import Job
 from inc_laaciq.output import OutputFolder, write_json_atomic, write_text_atomic
 from inc_laaciq.pipeline import Outcome
@@ -40,7 +41,10 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
         inc_saved.save_packed(inc_saved.pack(outcome.quantized), deployed)
     else:
         deployed = folder / inc_saved.INC_MODEL
-    _write_record(job, report, outcome.baseline, outcome.results, output, deployed=deployed.stat().st_size)
+    before, after = module_bytes(job.source.model), deployed.stat().st_size
+    solved = 4 * sum(layer["n_weights"] for layer in report["layers"] if "bits" in layer)
+    sizes = {"packed_layers_before": solved, "packed_layers_after": after - (before - solved)}
+    _write_record(outcome, output, {"before": before, "after": after, **sizes})
 
 
 def write_export(job: Job, exported: Exported, output: OutputFolder) -> None:
@@ -50,32 +54,23 @@ def write_export(job: Job, exported: Exported, output: OutputFolder) -> None:
         _tell_paths_from_output(record, output.path)
     solution = exported.solution
     inc_saved.save_solution(solution.weights, folder / inc_saved.SCALES, folds=solution.folds)
-    deployed = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
-    _write_record(job, report, exported.baseline, exported.results, output, deployed=deployed)
+    packed = {id(weight): weight for weight in (*solution.weights.values(), *exported.embeddings.values())}.values()
+    sizes = {
+        "before": module_bytes(job.source.model),
+        "after": (folder / WEIGHTS_FILE).stat().st_size,
+        "packed_layers_before": 4 * sum(weight.codes.numel() for weight in packed),
+        "packed_layers_after": stored_bytes(packed),
+    }
+    _write_record(exported, output, sizes)
 
 
-def _write_record(
-    job: Job,
-    report: dict[str, Any],
-    baseline: dict[str, Any] | None,
-    results: dict[str, Any] | None,
-    output: OutputFolder,
-    *,
-    deployed: int,
-) -> None:
-    """Write the results and the reports, with the size of what is deployed, in bytes, and hashes of all files."""
-    folder = output.folder
-    for name, content in (("baseline.json", baseline), ("results.json", results)):
+def _write_record(found: Outcome | Exported, output: OutputFolder, sizes: dict[str, int]) -> None:
+    """Write the results and the reports, with sizes in bytes and hashes of all files."""
+    folder, report = output.folder, found.report
+    for name, content in (("baseline.json", found.baseline), ("results.json", found.results)):
         if content is not None:
             write_json_atomic(folder / name, content)
-    before = module_bytes(job.source.model)
-    solved = 4 * sum(layer["n_weights"] for layer in report["layers"] if "bits" in layer)
-    report["bytes"] = {
-        "before": before,
-        "after": deployed,
-        "packed_layers_before": solved,
-        "packed_layers_after": deployed - (before - solved),
-    }
+    report["bytes"] = sizes
     # Without the results, which hold the time of the run: the record of equal runs is equal.
     report["files"] = {
         path.name: sha256_of_files([path])

@@ -1,8 +1,9 @@
-"""Measure the loss of every language of a model on disk: a Hugging Face folder or id, or a `quantize` output."""
+"""Measure the loss of every language of a model on disk: a Hugging Face folder or id, an output, or an OpenVINO IR."""
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from inc_laaciq.checkpoint.strict_json import parse_object
 from inc_laaciq.errors import IntegrityError, ModelError, SpecError
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.results import canonical_sha256, results_dict
-from inc_laaciq.export_format import MODEL_FILE, Runtime
+from inc_laaciq.export_format import MODEL_FILE, WEIGHTS_FILE, Runtime
+from inc_laaciq.output import RECORD
 from inc_laaciq.provenance import meta
 from inc_laaciq.run_report import SCHEMA, model_name
 
@@ -78,12 +80,12 @@ def evaluate_model(
         If the reference has another tokenizer than the model.
     """
     folder = Path(model)
-    if runtime is not None and not (folder / MODEL_FILE).is_file():
+    if runtime is not None and not _holds(model, MODEL_FILE):
         raise SpecError(f"{model} is not an OpenVINO model, and only that has a choice of runtime. Leave it out")
     subject = _load(model, loading, runtime or "default")
     before = None
     if reference is not None:
-        is_output = (folder / "laaciq.json").is_file()
+        is_output = _holds(model, RECORD)
         before = _load(reference, loading if is_output else {**loading, "revision": None})
         _check_reference(subject, before, model, reference)
     recorded = subject.recorded
@@ -134,9 +136,14 @@ def _first(*values: int | None) -> int:
 
 def _load(model: str | Path, loading: dict[str, Any], runtime: Runtime = "default") -> _Subject:
     folder = Path(model)
-    if (folder / "laaciq.json").is_file():
+    if _holds(model, RECORD):
         return _load_output(folder, runtime)
-    return _load_ir(folder, runtime) if (folder / MODEL_FILE).is_file() else _load_float(model, loading)
+    return _load_ir(folder, runtime) if _holds(model, MODEL_FILE) else _load_float(model, loading)
+
+
+def _holds(model: str | Path, name: str) -> bool:
+    """Whether a model is a folder with a file of that name; a hub id, however long, is none."""
+    return os.path.isfile(os.path.join(model, name))
 
 
 def _check_reference(subject: _Subject, before: _Subject, model: str | Path, reference: str | Path) -> None:
@@ -145,7 +152,8 @@ def _check_reference(subject: _Subject, before: _Subject, model: str | Path, ref
             f"the reference {reference} has another tokenizer than {model}, so their tokens cannot be compared. Give "
             "the model that was quantized."
         )
-    if subject.provenance["kind"] == "inc" and subject.provenance.get("sha256") != before.provenance["sha256"]:
+    # Only our own record tells what a model was made from.
+    if subject.configuration_sha256 is not None and subject.provenance.get("sha256") != before.provenance["sha256"]:
         _log.warning(
             "%s was not quantized from %s: flips and divergence are not those of quantization.", model, reference
         )
@@ -165,7 +173,7 @@ def _load_float(model: str | Path, loading: dict[str, Any]) -> _Subject:
 def _load_ir(folder: Path, runtime: Runtime) -> _Subject:
     """An OpenVINO model that another tool exported: nothing is known of the float model behind it."""
     tokenizer = load_tokenizer(folder)
-    files = [folder / MODEL_FILE, (folder / MODEL_FILE).with_suffix(".bin")]
+    files = [folder / MODEL_FILE, folder / WEIGHTS_FILE]
     provenance = {"name": model_name(str(folder)), "sha256": sha256_of_files(files)}
     return _Subject(
         model=_openvino_model(folder, runtime),
@@ -194,7 +202,7 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
     """A `quantize` or `export` output, as it is deployed."""
     from inc_laaciq.backends import inc_saved
 
-    file = folder / "laaciq.json"
+    file = folder / RECORD
     record = parse_object(file.read_bytes(), where=str(file), floats=True)
     if record.get("schema") != SCHEMA:
         raise IntegrityError(f"{file}: schema is {record.get('schema')!r}, expected {SCHEMA!r}; quantize again")
@@ -205,7 +213,8 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
         raise IntegrityError(f"{file}: it is not a complete record ({error!r}); quantize again") from error
     forms = (MODEL_FILE, inc_saved.PACKED, inc_saved.INC_MODEL)
     deployed = next((form for form in forms if (folder / form).exists()), forms[-1])
-    verify_manifest(folder, files, required=[deployed])
+    required = [deployed, WEIGHTS_FILE] if deployed == MODEL_FILE else [deployed]
+    verify_manifest(folder, files, required=required)
     tokenizer = load_tokenizer(folder)
     kind = {"kind": "inc"}
     if deployed == MODEL_FILE:

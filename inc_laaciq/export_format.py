@@ -21,6 +21,7 @@ FLOATS: tuple[Floats, ...] = get_args(Floats)
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
 MODEL_FILE = "openvino_model.xml"
+WEIGHTS_FILE = "openvino_model.bin"
 
 
 @dataclass(frozen=True, kw_only=True)

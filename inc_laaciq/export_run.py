@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from inc_laaciq.backends.openvino_export import export_float, export_tokenizer, 
 from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, stamp
 from inc_laaciq.backends.openvino_model import OpenVINOModel, writer
 from inc_laaciq.backends.openvino_static import put_ranges
-from inc_laaciq.backends.openvino_weights import check_stored, put_embeddings, put_weights
+from inc_laaciq.backends.openvino_weights import check_stored, put_weights
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.folding import Fold, folded
 from inc_laaciq.evaluation.generation import beginnings, strange_scripts, written_shares
@@ -47,12 +48,15 @@ class Exported:
     baseline, results : dict or None
         Content of `baseline.json` and `results.json`; None without evaluation text.
     solution : Solution
+    embeddings : mapping of module name -> QuantizedWeight
+        What is quantized beside it.
     """
 
     report: dict[str, Any]
     baseline: dict[str, Any] | None
     results: dict[str, Any] | None
     solution: Solution
+    embeddings: Mapping[str, QuantizedWeight]
 
 
 @dataclass(kw_only=True)
@@ -64,7 +68,6 @@ class _Models:
     folder: Path
     trust_remote_code: bool
     _folds: tuple[Fold, ...] | None = None
-    _embeddings: dict[str, QuantizedWeight] | None = None
 
     @property
     def _float(self) -> Path:
@@ -73,27 +76,27 @@ class _Models:
     def write(self, solution: Solution) -> Any:
         """The model with a solution in it, as read back from the disk."""
         model = read_ir(self._float_ir(solution.folds))
-        put_weights(model, solution.weights)
+        weights = {**solution.weights, **self.embeddings}
+        put_weights(model, weights)
         put_ranges(model, solution.ranges)
-        put_embeddings(model, self._solved_embeddings())
         let_cache_be_compressed(model)
         path = self.folder / "candidate" / MODEL_FILE
         remove_tree(path.parent)
         path.parent.mkdir()
         save_ir(model, path, half=self.form.floats == "fp16")
         stored = read_ir(path)
-        check_stored(stored, solution.weights)
+        check_stored(stored, weights)
         return stored
 
     def finish(self, model: Any, facts: Mapping[str, str], solution: Solution) -> None:
         """Write the model that was judged, with the verdict in it, and what belongs beside it."""
-        stamp(model, dict(facts))
-        save_ir(model, self.folder / MODEL_FILE)
-        check_stored(read_ir(self.folder / MODEL_FILE), solution.weights)
         for entry in sorted(self._float.iterdir()):
             if not entry.name.startswith("openvino_model."):
                 entry.rename(self.folder / entry.name)
-        remove_tree(self._float)
+        remove_tree(self._float)  # before the disk has to hold another model
+        stamp(model, dict(facts))
+        save_ir(model, self.folder / MODEL_FILE)
+        check_stored(read_ir(self.folder / MODEL_FILE), {**solution.weights, **self.embeddings})
         remove_tree(self.folder / "candidate")
         if not export_tokenizer(self.job.source.tokenizer, self.folder, task=self.form.task):
             logger.warning("OpenVINO does not support this tokenizer: openvino-genai cannot run the model by itself")
@@ -112,10 +115,10 @@ class _Models:
             self._folds = folds
         return self._float / MODEL_FILE
 
-    def _solved_embeddings(self) -> dict[str, QuantizedWeight]:
-        if self._embeddings is None:
-            self._embeddings = _embeddings(self.job.source.model) if self.form.embeddings == "int8" else {}
-        return self._embeddings
+    @cached_property
+    def embeddings(self) -> dict[str, QuantizedWeight]:
+        """What is to be quantized beside the solution."""
+        return _embeddings(self.job.source.model) if self.form.embeddings == "int8" else {}
 
 
 def _is_same(one: Sequence[Fold], other: Sequence[Fold]) -> bool:
@@ -126,10 +129,10 @@ def _is_same(one: Sequence[Fold], other: Sequence[Fold]) -> bool:
 
 
 def _embeddings(model: Any) -> dict[str, QuantizedWeight]:
-    """The input embeddings in 8 bits, each row on its own; which rows are read depends on the language."""
-    embedding = model.get_input_embeddings()
-    name = next(name for name, module in model.named_modules() if module is embedding)
-    return {name: solve(embedding.weight, SolverSpec(bits=8, group_size=-1, mode="fast"))}
+    """The input embeddings in 8 bits, and what is tied to them; each row by itself, as rows belong to languages."""
+    weight = model.get_input_embeddings().weight
+    solved = solve(weight, SolverSpec(bits=8, group_size=-1, mode="fast"))
+    return {name: solved for name, module in model.named_modules() if getattr(module, "weight", None) is weight}
 
 
 def run_export(
@@ -174,6 +177,7 @@ def run_export(
         kind="openvino", baseline=baseline, candidate=candidate, others={EXACT_LABEL: exact} if exact else {}
     )
     report = run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ())
+    _tell_tied(report, models.embeddings)
     written = _written(job, model, progress)
     for warning in strange_scripts(written.get("float", {}), written.get("exported", {})):
         logger.warning(warning)
@@ -185,7 +189,16 @@ def run_export(
         baseline=run_results(job, baseline, kind="float"),
         results=run_results(job, candidate, kind="openvino"),
         solution=solution,
+        embeddings=models.embeddings,
     )
+
+
+def _tell_tied(report: Mapping[str, Any], embeddings: Mapping[str, QuantizedWeight]) -> None:
+    """Layers that went with the embeddings are no longer in float."""
+    for layer in report["layers"]:
+        if "float" in layer and (weight := embeddings.get(layer["name"])) is not None:
+            del layer["float"]
+            layer |= {"bits": weight.grid.bits, "group_size": -1, "scheme": weight.grid.scheme, "errors": {}}
 
 
 def _search(job: Job, solver: Solver, models: _Models, criterion: LanguageCriterion) -> tuple[Solution, Any]:
@@ -207,6 +220,7 @@ def _search(job: Job, solver: Solver, models: _Models, criterion: LanguageCriter
         criterion.labels[trial.number] = trial.description
         criterion.methods[trial.number] = {"mode": trial.settings.mode, "reconcile": trial.settings.reconcile}
         criterion.missing |= {tag: f"the float model fails on it: {why}" for tag, why in trial.solution.invalid.items()}
+        model = None  # the last one takes memory, and the disk keeps its file as long as it is open
         written, model = trial.number, models.write(trial.solution)
         criterion(_run(job, model))
         best = criterion.best()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inc_laaciq.config import RunSpec, read_config, run_spec
+from inc_laaciq.config.quantization import ALL_LINEAR
 from inc_laaciq.config.strict_yaml import read_document
 from inc_laaciq.errors import SpecError
 
@@ -15,6 +16,9 @@ WEIGHT_FORMATS: Mapping[str, int] = {"int4": 4, "int8": 8}
 
 _GROUP_SIZES = {4: 128, 8: -1}
 """Without a configuration, by bits: what optimum-intel takes."""
+
+_OTHER_WORDS = {"bits": ("bit", "dtype"), "group_size": ("granularity",), "scheme": ("zero_point",)}
+"""Keys that say the same in Neural Compressor's words."""
 
 
 def export_settings(
@@ -57,6 +61,7 @@ def export_settings(
     if not (weight or section or texts):
         return run_spec(config) if isinstance(config, Mapping) else read_config(config)
     if isinstance(config, Mapping):
+        run_spec(config)  # what is wrong in it is told as it was written
         return run_spec(_merged(config, weight, section, texts))
     before = read_config(config)  # what is wrong in the file is told with its line
     return run_spec(_merged(read_document(config).data, weight, section, texts), folder=before.folder)
@@ -85,12 +90,22 @@ def _merged(
     """A configuration with other settings in their places; what was given is left as it is."""
     merged = dict(content)
     if weight:
-        quantization = dict(merged.get("quantization") or {})
-        of_all = dict(quantization.get("model_wise") or {})
-        of_all["weight"] = {**(of_all.get("weight") or {}), **weight}
-        merged["quantization"] = {**quantization, "model_wise": of_all}
+        merged["quantization"] = _with_weight(merged.get("quantization") or {}, weight)
     ours = {**(merged.get("la_aciq") or {}), **section}
     for key, folder in texts.items():
         before = ours.get(key)
         ours[key] = {**(before if isinstance(before, Mapping) else {}), "texts": folder}
     return {**merged, "la_aciq": ours}
+
+
+def _with_weight(quantization: Mapping[str, Any], weight: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with other settings for all layers, wherever and in whatever words it had its own."""
+    types = quantization.get("optype_wise") or {}
+    name = next((name for name in ALL_LINEAR if name in types), None)
+    leaf = (quantization.get("model_wise") or {}) if name is None else types[name]
+    replaced = {other for key in weight for other in _OTHER_WORDS[key]}
+    before = {key: value for key, value in (leaf.get("weight") or {}).items() if key not in replaced}
+    changed = {**leaf, "weight": {**before, **weight}}
+    if name is None:
+        return {**quantization, "model_wise": changed}
+    return {**quantization, "optype_wise": {**types, name: changed}}

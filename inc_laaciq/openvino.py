@@ -7,17 +7,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from inc_laaciq.config import RunSpec, WeightSpec
-from inc_laaciq.errors import ModelError, SpecError
+from inc_laaciq.errors import BackendError, ModelError, SpecError
 from inc_laaciq.export_format import MODEL_FILE, Embeddings, ExportFormat, Floats, Task
 from inc_laaciq.export_settings import export_settings
 from inc_laaciq.inputs import input_paths
-from inc_laaciq.output import atomic_folder, check_space
+from inc_laaciq.output import OutputFolder, atomic_folder, check_space
+from inc_laaciq.output.disk import disk_full, is_disk_full
 
 if TYPE_CHECKING:
     from inc_laaciq.calibration.collect import Progress
@@ -138,7 +141,7 @@ def export(
         from inc_laaciq.job import prepare
 
         require_openvino()
-        _refuse_ir(model)
+        _refuse_ir(model if model is not None else run.model)
         job = prepare(
             run,
             model,
@@ -151,7 +154,8 @@ def export(
             form = replace(form, floats=_stored_floats(job.source.folder))
         # Besides what `quantize` writes, the float model is there for a time, in OpenVINO's form.
         check_space(output, job.plan.disk_bytes)
-        exported = run_export(job, form, folder.folder, trust_remote_code=trust_remote_code, progress=progress)
+        with _told_of_a_full_disk(folder, job.plan.disk_bytes):
+            exported = run_export(job, form, folder.folder, trust_remote_code=trust_remote_code, progress=progress)
         write_export(job, exported, folder)
         code = exit_code(exported.report["verdict"], run.la_aciq.gate, strict=strict)
         if code:
@@ -161,8 +165,19 @@ def export(
     return Export(folder=folder.result, report=exported.report, exit_code=code)
 
 
+@contextlib.contextmanager
+def _told_of_a_full_disk(output: OutputFolder, needed: int) -> Iterator[None]:
+    """OpenVINO says no more than that a stream failed."""
+    try:
+        yield
+    except (BackendError, ModelError) as error:
+        if error.__cause__ is not None and is_disk_full(error.__cause__, output.folder):
+            raise disk_full(output.path, needed=needed) from error
+        raise
+
+
 def _refuse_ir(model: str | Path | None) -> None:
-    if model is not None and (Path(model) / MODEL_FILE).is_file():
+    if model is not None and os.path.isfile(os.path.join(model, MODEL_FILE)):
         raise ModelError(
             f"{model} is an OpenVINO model already. Give the float model that it was exported from: what is quantized "
             "twice has the errors of both"

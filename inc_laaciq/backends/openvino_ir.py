@@ -1,7 +1,8 @@
 """An OpenVINO model (IR) as optimum-intel exports it: where its weights are, and what may be told from it.
 
-Linear layers are found by the name of their multiplication, `__module.<layer>/aten::linear/MatMul`.  Names of constants
-do not serve: tied weights have one constant, and those of 16-bit checkpoints have other names.
+Linear layers are found by the name of their multiplication, `__module.<layer>/aten::linear/MatMul`, and `.../MatMul_1`
+where a layer runs twice.  Names of constants do not serve: tied weights have one constant, and those of 16-bit models
+have other names.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -19,11 +21,14 @@ import numpy as np
 
 from inc_laaciq.errors import BackendError, IntegrityError, ModelError
 
-_PREFIX = "__module."
-_LINEAR, _EMBEDDING = "MatMul", "Gather"
-_OPERATIONS = {_LINEAR: ("/aten::linear/MatMul", "/ov_ext::linear/MatMul"), _EMBEDDING: ("/aten::embedding/Gather",)}
+_LINEAR = re.compile(r"__module\.(.+)/(?:aten|ov_ext)::linear/MatMul(?:_\d+)?")
+_EMBEDDING = re.compile(r"__module\.(.+)/(?:aten|ov_ext)::embedding/Gather(?:_\d+)?")
 _FLOATS = ("f32", "f16", "bf16")
 _ROOT = "inc_laaciq"
+_HEARD_FROM = {
+    **dict.fromkeys(("optimum", "nncf", "transformers", "openvino_tokenizers"), logging.ERROR),
+    "openvino.frontend": logging.CRITICAL,  # what it tries first and gets by without is an error to it
+}
 _KV = ["runtime_options", "KV_CACHE_PRECISION"]
 
 
@@ -49,7 +54,7 @@ def require_openvino() -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what optimum-intel, NNCF and torch's tracer print or log below an error, unless logs are wanted."""
-    loggers = [logging.getLogger(name) for name in ("optimum", "nncf", "transformers", "openvino_tokenizers")]
+    loggers = {logging.getLogger(name): level for name, level in _HEARD_FROM.items()}
     before = [logger.level for logger in loggers]
     wanted = logging.getLogger("inc_laaciq").isEnabledFor(logging.INFO)
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.ExitStack() as stack:
@@ -57,8 +62,8 @@ def quiet() -> Iterator[None]:
             stack.enter_context(redirect_stdout(nowhere))
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
+            for logger, level in loggers.items():
+                logger.setLevel(level)
         try:
             yield
         finally:
@@ -82,25 +87,21 @@ def read_ir(path: Path) -> Any:
         raise IntegrityError(f"{path}: OpenVINO cannot read it ({reason}). Export the model again") from error
 
 
-def linear_nodes(model: Any) -> dict[str, Any]:
-    """The multiplication of every linear layer, by the layer's name in PyTorch."""
-    return _nodes(model, _LINEAR)
+def linear_nodes(model: Any) -> dict[str, list[Any]]:
+    """The multiplications of every linear layer, one for each time that it runs, by the layer's name in PyTorch."""
+    return _nodes(model, "MatMul", _LINEAR)
 
 
-def embedding_nodes(model: Any) -> dict[str, Any]:
-    """The look-up of every embedding, by its name in PyTorch."""
-    return _nodes(model, _EMBEDDING)
+def embedding_nodes(model: Any) -> dict[str, list[Any]]:
+    """The look-ups of every embedding, by its name in PyTorch."""
+    return _nodes(model, "Gather", _EMBEDDING)
 
 
-def _nodes(model: Any, kind: str) -> dict[str, Any]:
-    found = {}
+def _nodes(model: Any, kind: str, pattern: re.Pattern[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
     for node in model.get_ops():
-        if node.get_type_name() != kind:
-            continue
-        name = node.get_friendly_name()
-        for ending in _OPERATIONS[kind]:
-            if name.startswith(_PREFIX) and name.endswith(ending):
-                found[name[len(_PREFIX) : -len(ending)]] = node
+        if node.get_type_name() == kind and (match := pattern.fullmatch(node.get_friendly_name())):
+            found.setdefault(match[1], []).append(node)
     return found
 
 

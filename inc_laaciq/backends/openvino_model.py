@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from inc_laaciq.backends.openvino_ir import quiet, require_openvino
+from inc_laaciq.errors import ModelError
 from inc_laaciq.export_format import Runtime
 
 _EXACT = {
@@ -17,6 +18,7 @@ _EXACT = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
     "KV_CACHE_PRECISION": "f32",
 }
+_INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
 _PROPERTIES = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "KV_CACHE_PRECISION")
 
 
@@ -39,12 +41,18 @@ class OpenVINOModel:
     ----------
     properties : dict of str
         What OpenVINO chose.
+
+    Raises
+    ------
+    ModelError
+        If it takes what a causal language model with a state does not, or gives no logits.
     """
 
     def __init__(self, model: Any, config: Any, *, runtime: Runtime = "default", threads: int | None = None) -> None:
         settings: dict[str, Any] = dict(_EXACT) if runtime == "exact" else {}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        _check_ends(model)
         compiled = require_openvino().Core().compile_model(model, "CPU", settings)
         self.config = config
         self.properties = {name.lower(): _word(compiled.get_property(name)) for name in _PROPERTIES}
@@ -74,15 +82,23 @@ def writer(model: Any, config: Any) -> Any:
         return OVModelForCausalLM(model.clone(), copy.deepcopy(config), device="CPU")
 
 
+def _check_ends(model: Any) -> None:
+    """Refuse what only looks like a language model, or keeps its state outside; it would fail in OpenVINO's words."""
+    strange = [entry.any_name for entry in model.inputs if not entry.names.intersection(_INPUTS)]
+    if strange or not any("logits" in entry.names for entry in model.outputs):
+        found = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        raise ModelError(
+            f"the OpenVINO model {f'takes {found}' if strange else 'gives no logits'}, so it is no causal language "
+            "model that keeps its state inside. Export it with --task text-generation-with-past"
+        )
+
+
 def _inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor, names: set[str]) -> Mapping[str, Any]:
     """Inputs of an exported model, as many of them as it has."""
-    feed = {
-        "input_ids": input_ids.numpy(),
-        "attention_mask": attention_mask.numpy(),
-        "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0).numpy(),
-        "beam_idx": np.arange(len(input_ids), dtype=np.int32),  # left out, it is taken for zeros
-    }
-    return {name: value for name, value in feed.items() if name in names}
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    beams = np.arange(len(input_ids), dtype=np.int32)  # left out, it is taken for zeros
+    values = (input_ids.numpy(), attention_mask.numpy(), positions.numpy(), beams)
+    return {name: value for name, value in zip(_INPUTS, values, strict=True) if name in names}
 
 
 def _word(value: Any) -> str:

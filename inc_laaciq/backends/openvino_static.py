@@ -39,11 +39,12 @@ def put_ranges(model: Any, ranges: Mapping[str, Range]) -> None:
     for name, limits in ranges.items():
         if name not in nodes:
             raise BackendError(f"the exported model has no linear layer {name!r}. Leave it in float with op_wise")
-        port = nodes[name].input(0)
-        source = port.get_source_output()
         ends = tuple(np.float32(end) for end in aligned_ends(limits, _BITS))
-        key = (source.get_node().get_friendly_name(), source.get_index(), *map(float, ends))
-        if key not in rounded:
-            node = opset13.fake_quantize(source, *ends, *ends, levels=1 << _BITS, name=f"{key[0]}/fq_output_{key[1]}")
-            rounded[key] = node.output(0)
-        port.replace_source_output(rounded[key])
+        for node in nodes[name]:
+            port = node.input(0)
+            source = port.get_source_output()
+            key = (source.get_node().get_friendly_name(), source.get_index(), *map(float, ends))
+            if key not in rounded:
+                label = f"{key[0]}/fq_output_{key[1]}"
+                rounded[key] = opset13.fake_quantize(source, *ends, *ends, levels=1 << _BITS, name=label).output(0)
+            port.replace_source_output(rounded[key])

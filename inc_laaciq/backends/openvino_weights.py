@@ -7,7 +7,7 @@ OpenVINO has kernels for this form.  Codes of 2 and 3 bits are stored in four, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,78 +18,51 @@ from inc_laaciq.errors import BackendError
 from inc_laaciq.quant.solver import QuantizedWeight
 
 _PORT = {"MatMul": 1, "Gather": 0}
+_LEAVE = "Leave a layer in float with quantization.op_wise, and embeddings by not asking for int8"
 
 
 def put_weights(model: Any, weights: Mapping[str, QuantizedWeight]) -> None:
-    """Replace the weights of linear layers; other users of the same constant, such as tied embeddings, keep it.
+    """Replace the weights of linear layers and embeddings; other users of the same constant keep it.
+
+    So an output projection that is tied to the embeddings goes with them only if it is named as well.
 
     Parameters
     ----------
     model : openvino.Model
         Changed.
-    weights : mapping of layer -> QuantizedWeight
+    weights : mapping of module name -> QuantizedWeight
+        One that several modules share is stored once.  Embeddings have one scale for each row.
 
     Raises
     ------
     BackendError
-        If a layer is not in the model, or its weights look otherwise than in PyTorch.
-    ModelError
-        If a layer is quantized already.
-    """
-    nodes = linear_nodes(model)
-    if missing := [name for name in weights if name not in nodes]:
-        raise BackendError(
-            f"the exported model has no linear layer {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. "
-            "Leave it in float with quantization.op_wise"
-        )
-    for name, weight in weights.items():
-        node = nodes[name]
-        constant = float_weight(node, _PORT["MatMul"], name)
-        if not node.get_attributes()["transpose_b"] or tuple(constant.get_output_shape(0)) != tuple(weight.codes.shape):
-            raise BackendError(
-                f"layer {name!r}: its weights have shape {tuple(constant.get_output_shape(0))} in OpenVINO and "
-                f"{tuple(weight.codes.shape)} in PyTorch. Leave it in float with quantization.op_wise"
-            )
-        node.input(_PORT["MatMul"]).replace_source_output(_decompressed(weight, constant.get_friendly_name()))
-
-
-def put_embeddings(model: Any, embeddings: Mapping[str, QuantizedWeight]) -> None:
-    """Replace the weights of embeddings, and of output projections that are tied to them.
-
-    Parameters
-    ----------
-    model : openvino.Model
-        Changed.
-    embeddings : mapping of module name -> QuantizedWeight
-        One scale for each row.
-
-    Raises
-    ------
-    BackendError
-        If an embedding is not in the model.
+        If a module is not in the model, or its weights look otherwise than in PyTorch.
     ModelError
         If it is quantized already.
     """
-    nodes = embedding_nodes(model)
-    for name, weight in embeddings.items():
-        if name not in nodes:
-            raise BackendError(f"the exported model has no embedding {name!r}. Leave the embeddings in float")
-        constant = float_weight(nodes[name], _PORT["Gather"], name)
-        output = _decompressed(weight, constant.get_friendly_name())
-        for target in _users(constant):
-            target.replace_source_output(output)
+    nodes = _weighted_nodes(model)
+    if missing := [name for name in weights if name not in nodes]:
+        raise BackendError(
+            f"the exported model has no linear layer or embedding {', '.join(missing[:5])}"
+            f"{', ...' if len(missing) > 5 else ''}. {_LEAVE}"
+        )
+    stored: dict[int, Any] = {}
+    for name, weight in weights.items():
+        for node in nodes[name]:
+            port = _PORT[node.get_type_name()]
+            constant = float_weight(node, port, name)
+            shape, expected = tuple(constant.get_output_shape(0)), tuple(weight.codes.shape)
+            if shape != expected or not node.get_attributes().get("transpose_b", True):
+                raise BackendError(
+                    f"{name!r}: its weights have shape {shape} in OpenVINO and {expected} in PyTorch. {_LEAVE}"
+                )
+            if id(weight) not in stored:
+                stored[id(weight)] = _decompressed(weight, constant.get_friendly_name())
+            node.input(port).replace_source_output(stored[id(weight)])
 
 
-def _users(constant: Any) -> list[Any]:
-    """Inputs that take a constant's values, in its own type or converted."""
-    found = []
-    for target in constant.output(0).get_target_inputs():
-        node = target.get_node()
-        if node.get_type_name() == "Convert":
-            found += list(node.output(0).get_target_inputs())
-        else:
-            found.append(target)
-    return found
+def _weighted_nodes(model: Any) -> dict[str, list[Any]]:
+    return {**linear_nodes(model), **embedding_nodes(model)}
 
 
 def _decompressed(weight: QuantizedWeight, name: str) -> Any:
@@ -101,7 +74,7 @@ def _decompressed(weight: QuantizedWeight, name: str) -> Any:
     inner = shape if groups == 1 else (shape[0], groups, shape[1] // groups)
     outer = (*inner[:-1], 1)
     small, large = (Type.i4, Type.i8) if weight.grid.scheme == "sym" else (Type.u4, Type.u8)
-    kind = small if weight.grid.bits <= 4 else large
+    kind = small if _stored_bits(weight) == 4 else large
     codes = opset13.constant(weight.codes.reshape(inner).numpy(), dtype=kind, name=name)
     value = opset13.convert(codes, Type.f16)
     if weight.zero_point is not None:
@@ -116,25 +89,29 @@ def _decompressed(weight: QuantizedWeight, name: str) -> Any:
     return opset13.convert(value, Type.f32, name=f"{name}/fq_weights_1/convert").output(0)
 
 
-def stored_weights(model: Any) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Codes, scale and zero point of every linear layer that has integers, as the model holds them.
+def _stored_bits(weight: QuantizedWeight) -> int:
+    return 4 if weight.grid.bits <= 4 else 8
+
+
+def stored_weights(model: Any) -> dict[str, list[dict[str, np.ndarray[Any, Any]]]]:
+    """Codes, scale and zero point of every linear layer and embedding that has integers, as the model holds them.
 
     Returns
     -------
-    dict of layer -> dict with `codes`, shape (out_features, in_features), `scale`, shape (out_features, n_groups), and
-    `zero_point` of that shape where there is one.
+    dict of module -> list of dict
+        One for each time that the module runs, with `codes`, shape (out_features, in_features), `scale`, shape
+        (out_features, n_groups), and `zero_point` of that shape where there is one; empty where it is in float.
     """
-    found = {}
-    for name, node in linear_nodes(model).items():
-        parts = _parts(node.input_value(_PORT["MatMul"]).get_node())
-        if parts is not None:
-            rows = parts["codes"].shape[0]
-            found[name] = {key: values.reshape(rows, -1) for key, values in parts.items()}
+    found: dict[str, list[dict[str, np.ndarray[Any, Any]]]] = {}
+    for name, nodes in _weighted_nodes(model).items():
+        uses = [_parts(node.input_value(_PORT[node.get_type_name()]).get_node()) for node in nodes]
+        if any(uses):
+            found[name] = [{key: part.reshape(len(use["codes"]), -1) for key, part in use.items()} for use in uses]
     return found
 
 
-def _parts(node: Any) -> dict[str, np.ndarray[Any, Any]] | None:
-    """The constants behind a weight; None if it is in float."""
+def _parts(node: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The constants behind a weight; empty if it is in float."""
     parts: dict[str, np.ndarray[Any, Any]] = {}
     while node.get_type_name() != "Constant":
         if node.get_type_name() == "Multiply":
@@ -142,7 +119,16 @@ def _parts(node: Any) -> dict[str, np.ndarray[Any, Any]] | None:
         elif node.get_type_name() == "Subtract":
             parts["zero_point"] = as_array(source_constant(node.input_value(1).get_node()))
         node = node.input_value(0).get_node()
-    return {"codes": as_array(node), **parts} if "scale" in parts else None
+    return {"codes": as_array(node), **parts} if "scale" in parts else {}
+
+
+def stored_bytes(weights: Iterable[QuantizedWeight]) -> int:
+    """Bytes that codes, scales and zero points take in a file, one that several modules share once."""
+    found = 0
+    for weight in {id(weight): weight for weight in weights}.values():
+        numbers = weight.codes.numel() + (0 if weight.zero_point is None else weight.zero_point.numel())
+        found += 2 * weight.scale.numel() + numbers * _stored_bits(weight) // 8
+    return found
 
 
 def check_stored(model: Any, weights: Mapping[str, QuantizedWeight]) -> None:
@@ -151,14 +137,17 @@ def check_stored(model: Any, weights: Mapping[str, QuantizedWeight]) -> None:
     Raises
     ------
     BackendError
-        If a layer differs.
+        If a module differs.
     """
     stored = stored_weights(model)
-    expected = {name: _expected(weight) for name, weight in weights.items()}
-    different = {name for name in stored.keys() | expected.keys() if not _is_same(stored.get(name), expected.get(name))}
+    different = [
+        name
+        for name in sorted({*stored, *weights})
+        if name not in stored or name not in weights or not _is_same(stored[name], _expected(weights[name]))
+    ]
     if different:
         raise BackendError(
-            f"OpenVINO's file does not hold what was solved for {', '.join(sorted(different)[:5])}: the versions of "
+            f"OpenVINO's file does not hold what was solved for {', '.join(different[:5])}: the versions of "
             "openvino and optimum-intel do not fit. Please report it"
         )
 
@@ -170,7 +159,8 @@ def _expected(weight: QuantizedWeight) -> dict[str, np.ndarray[Any, Any]]:
     return parts
 
 
-def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
-    if one is None or other is None or one.keys() != other.keys():
-        return False
-    return all(np.array_equal(one[key], other[key]) for key in one)
+def _is_same(uses: Sequence[Mapping[str, Any]], expected: Mapping[str, Any]) -> bool:
+    return all(
+        use.keys() == expected.keys() and all(np.array_equal(use[key], expected[key]) for key in expected)
+        for use in uses
+    )

@@ -71,7 +71,7 @@ _OTHER_APPROACHES = {
     "quant_aware_training": "la_aciq quantizes after training; use post_training_weight_only",
     "post_training_auto_quant": "the approach must be chosen; use post_training_weight_only",
 }
-_ALL_LINEAR = ("Linear", ".*")
+ALL_LINEAR = ("Linear", ".*")
 _WHOLE_LAYER = "a static layer is quantized as a whole or not at all"
 
 
@@ -139,14 +139,14 @@ def _leaf_of_all(section: Section) -> Section:
     types = section.child("optype_wise", None)
     for name in types.data:
         leaf = types.child(name, LEAF_KEYS)
-        if name in _ALL_LINEAR:
+        if name in ALL_LINEAR:
             if found.data:
                 raise types.conflict(name, owner, key, "both set all Linear layers; keep one")
             found, owner, key = leaf, types, name
         elif is_float(leaf):
             types.note(name, "has no effect here: only Linear layers are quantized.")
         else:
-            allowed = " or ".join(repr(known) for known in _ALL_LINEAR)
+            allowed = " or ".join(repr(known) for known in ALL_LINEAR)
             reason = f"is a type that la_aciq does not quantize. Allowed: {allowed}."
             raise types.error(name, reason, with_value=False)
     return found

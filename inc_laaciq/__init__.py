@@ -25,6 +25,7 @@ from inc_laaciq.errors import (
 
 if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
+    from inc_laaciq.assess import assess_quantization_risk
     from inc_laaciq.calibration.layers import linearize
     from inc_laaciq.calibration.loader import LanguageLoader
     from inc_laaciq.quant.language_clip import language_aware_clip
@@ -43,6 +44,7 @@ __all__ = [
     "NumericError",
     "ResourceError",
     "SpecError",
+    "assess_quantization_risk",
     "language_aware_clip",
     "language_loader",
     "linearize",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "assess_quantization_risk": "inc_laaciq.assess",
     "LanguageCriterion": "inc_laaciq.tuning.criterion",
     "LanguageLoader": "inc_laaciq.calibration.loader",
     "linearize": "inc_laaciq.calibration.layers",

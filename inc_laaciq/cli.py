@@ -1,4 +1,4 @@
-"""The command `inc-laaciq`: with `cli_gate` and `cli_export`, the only place that prints or exits.
+"""The command `inc-laaciq`: with `cli_assess`, `cli_gate` and `cli_export`, the only place that prints or exits.
 
 Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
 5 baseline and candidate do not match, 130 interrupted, 143 terminated.
@@ -21,6 +21,7 @@ from typing import Any, Literal, NoReturn
 
 import click
 
+from inc_laaciq.cli_assess import assess
 from inc_laaciq.cli_gate import gate, report
 from inc_laaciq.errors import LaaciqError
 
@@ -44,6 +45,7 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     inc-laaciq quantize yaml/w4g64_sym.yaml --output OUT   quantize through Intel Neural Compressor
     inc-laaciq plan yaml/w4g64_sym.yaml                    what that would do, take and leave in float
     inc-laaciq evaluate OUT -o results.json                loss of every language
+    inc-laaciq assess MODEL --texts TEXTS                  what quantization would cost each, before it is done
     inc-laaciq gate OUT --max-degradation 5%               verdict by language, for CI
     inc-laaciq report OUT --html report.html               what was found, in other formats
 
@@ -155,7 +157,7 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
 
         click.echo(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False))
     else:
-        print_plan(content, _console())
+        print_plan(content, console())
     if not job.plan.fits:
         sys.exit(1)
 
@@ -229,12 +231,13 @@ def evaluate(
     write_json_atomic(output, results)
     from inc_laaciq.report.tables import print_results
 
-    print_results(results, _console())
+    print_results(results, console())
     click.echo(f"Written to {output}")
 
 
 cli.add_command(gate)
 cli.add_command(report)
+cli.add_command(assess)
 
 
 def listen(*, verbose: bool, debug: bool) -> None:
@@ -253,7 +256,8 @@ def listen(*, verbose: bool, debug: bool) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _console() -> Any:
+def console() -> Any:
+    """Where reports are printed."""
     from rich.console import Console
 
     return Console(highlight=False)
@@ -263,7 +267,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     """Show the content of `laaciq.json`."""
     from inc_laaciq.report.terminal import print_run
 
-    print_run(report, _console())
+    print_run(report, console())
 
 
 def stages(*, verbose: bool) -> Any:

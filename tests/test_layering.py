@@ -17,6 +17,7 @@ ALLOWED = {
     "config": {"config", "languages"},
     "checkpoint": {"checkpoint", "output", "memory"},
     "calibration": {"calibration", "quant", "config", "languages"},
+    "assessment": {"assessment", "evaluation", "fair", "calibration", "quant", "config", "languages", "memory"},
     "fair": {"fair", "calibration", "quant", "config", "memory"},
     "evaluation": {"evaluation", "calibration", "config", "checkpoint", "languages"},
     "report": {"report", "planning", "languages", "evaluation", "output"},

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aciq import report as aciq_report
 from speed import report
 
 HERE = Path(__file__).parent
@@ -47,6 +48,8 @@ def rendered(text: str) -> str:
         "parts": parts,
         "static": static,
         "speed": speed,
+        "aciq": lambda: aciq_report.readme(load("aciq")),
+        "published": published,
     }
     for name, table in ((name, make()) for name, make in tables.items()):
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
@@ -253,6 +256,16 @@ def speed() -> str:
     if content["is_quick"]:
         raise SystemExit("results/speed.json is of a quick run, whose figures mean nothing: run bench_speed.py in full")
     return report.readme(content)
+
+
+def published() -> str:
+    """Which published figures on BLOOM-560M come out again, and what is left of their claim."""
+    content = load("published")
+    lines = ["| published figure | published | found | reproduces |", "|---|---|---|---|"]
+    for claim in content["claims"]:
+        note = f" ({claim['note']})" if claim["note"] else ""
+        lines.append(f"| {claim['what']} | {claim['published']} | {claim['found']} | {claim['reproduces']}{note} |")
+    return "\n".join([*lines, "", content["conclusion"]])
 
 
 if __name__ == "__main__":

@@ -222,7 +222,10 @@ def study(seeds: int, epochs: int = 12) -> dict[str, Any]:
 
 
 def over_seeds(values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Mean with a 95 % interval by Student's t: each seed has its own split, first weights and order."""
+    """Mean with a 95 % interval by Student's t: each seed has its own split, first weights and order.
+
+    Seeds share images, so the interval is a little too short for other images, and right for other trainings.
+    """
     mean, n = float(values.mean()), len(values)
     reach = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     known = bool(np.isfinite(reach))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aciq.digits import METHODS
+NAIVE = "naive"
 
 
 def readme(content: dict[str, Any]) -> str:
     """Tables of the errors and of the network, and what they say."""
     lines = [
-        "| values | bits | α | error by the paper's model / measured | by the exact formula / measured | not clipped |",
+        "| values | bits | α | paper's bins: its model / measured | integer grid: exact formula / measured | not clipped |",
         "|---|---|---|---|---|---|",
     ]
     for row in content["errors"]:
@@ -21,21 +21,22 @@ def readme(content: dict[str, Any]) -> str:
             f"| {row['unclipped']['measured']:.3g} |"
         )
     study = content["digits"]
-    lines += ["", f"| accuracy on digits, % | {' | '.join(METHODS)} |", "|---" * (1 + len(METHODS)) + "|"]
+    methods = list(dict.fromkeys(row["method"] for row in study["rows"]))
+    lines += ["", f"| accuracy on digits, % | {' | '.join(methods)} |", "|---" * (1 + len(methods)) + "|"]
     found = {(row["granularity"], row["bits"], row["method"]): row for row in study["rows"]}
     for granularity, bits in dict.fromkeys((granularity, bits) for granularity, bits, _ in found):
-        cells = [accuracy(found.get((granularity, bits, method))) for method in METHODS]
+        cells = [accuracy(found.get((granularity, bits, method))) for method in methods]
         lines.append(f"| W{bits}A{bits}, {granularity} | {' | '.join(cells)} |")
     published = content["published"]
     plain = study["float"]["accuracy"]["mean"]
     said = [
-        "Squared error at b = 1 (Laplace) and σ = 1 (Gaussian). The paper's model leaves out that clipped values land in "
-        "the middle of the last bin, so it is too low at few bits; the exact formula of the integer grid, at the same α, "
-        "is met.",
+        "Squared error at b = 1 (Laplace) and σ = 1 (Gaussian). The paper's model leaves out that clipped values land "
+        "in the middle of the last bin, so it is too low at few bits; the exact formula of the integer grid, at the "
+        "same α, is met.",
         _bias(content["bias_correction"]),
         _allocation(content["bit_allocation"]),
-        f"Digits: {study['seeds']} trainings, float {plain:.1f} %; each column has what the former have, in brackets the "
-        "change from naive with its 95 % interval.",
+        f"Digits: {study['seeds']} trainings, float {plain:.1f} %; each column has what the former have, in brackets "
+        "the change from naive with its 95 % interval.",
         _left(found),
         _directions(study["rows"]),
         f"The authors report, for {published['what']}: {published['naive']:.1f} naive, "
@@ -52,15 +53,21 @@ def accuracy(row: dict[str, Any] | None) -> str:
     change = row.get("accuracy_minus_naive")
     if change is None or change["low"] is None:
         return value
-    return f"{value} ({change['mean']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}])"
+    return f"{value} ({signed(change)})"
+
+
+def signed(change: dict[str, Any]) -> str:
+    """Change with its interval; what rounds to zero has no minus."""
+    mean, low, high = (f"{round(change[key], 1) + 0.0:+.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def _left(found: dict[tuple[str, int, str], dict[str, Any]]) -> str:
     """What there is to win at W4A4."""
-    change = found["per channel", 4, METHODS[0]]["accuracy_minus_float"]
+    change = found["per channel", 4, NAIVE]["accuracy_minus_float"]
     if change["low"] is None:
         return ""
-    size = f"{change['mean']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]"
+    size = signed(change)
     if change["low"] <= 0 <= change["high"]:
         return f"Naive W4A4 is no worse than float beyond noise ({size}), so this network cannot show a gain there."
     return f"Naive W4A4 differs from float by {size}, which is what there is to win."
@@ -75,7 +82,7 @@ def direction(change: dict[str, Any]) -> str:
 
 def _directions(rows: list[dict[str, Any]]) -> str:
     said = []
-    for method in METHODS[1:]:
+    for method in dict.fromkeys(row["method"] for row in rows if row["method"] != NAIVE):
         found = {
             f"W{row['bits']}A{row['bits']} {row['granularity']}": direction(row["loss_minus_naive"])
             for row in rows

@@ -22,6 +22,7 @@ from inc_laaciq.evaluation.generation import beginnings, strange_scripts, writte
 from inc_laaciq.export_format import MODEL_FILE, ExportFormat, Runtime
 from inc_laaciq.job import Job
 from inc_laaciq.layerwise import Solution
+from inc_laaciq.memory import forget_weights, return_freed_memory
 from inc_laaciq.output.disk import remove_tree
 from inc_laaciq.pipeline import calibration_loader, check_memory, evaluation_losses, gate_criterion
 from inc_laaciq.provenance import versions
@@ -73,6 +74,11 @@ class _Models:
     def _float(self) -> Path:
         return self.folder / "float"
 
+    def prepare(self, folds: tuple[Fold, ...]) -> None:
+        """Do what takes the float model's weights, for solutions with these scales of columns."""
+        self._float_ir(folds)
+        _ = self.embeddings
+
     def write(self, solution: Solution) -> Any:
         """The model with a solution in it, as read back from the disk."""
         model = read_ir(self._float_ir(solution.folds))
@@ -104,6 +110,7 @@ class _Models:
     def _float_ir(self, folds: tuple[Fold, ...]) -> Path:
         if self._folds is None or not _is_same(self._folds, folds):
             remove_tree(self._float)
+            return_freed_memory()  # the export is where most is needed
             with folded(self.job.source.model, folds):
                 export_float(
                     self.job.source.model,
@@ -113,6 +120,7 @@ class _Models:
                     trust_remote_code=self.trust_remote_code,
                 )
             self._folds = folds
+            return_freed_memory()
         return self._float / MODEL_FILE
 
     @cached_property
@@ -148,7 +156,7 @@ def run_export(
     Parameters
     ----------
     job : Job
-        From `prepare`.
+        From `prepare`.  Without evaluation text its model has no weights in the end, as they are needed no more.
     form : ExportFormat
     folder : Path
         Empty; gets the model, its configuration and its tokenizer.
@@ -168,7 +176,12 @@ def run_export(
     models = _Models(job=job, form=form, folder=folder, trust_remote_code=trust_remote_code)
     criterion = gate_criterion(job, progress)
     if criterion is None:
+        if loader is None:
+            models.prepare(())  # without text no column is scaled, and there are no codes yet to hold beside the export
         solution = solver.solve(job.layers, job.run.la_aciq, None)
+        models.prepare(solution.folds)
+        if job.evaluation is None:
+            forget_weights(job.source.model)
         model = models.write(solution)
     else:
         solution, model = _search(job, solver, models, criterion)

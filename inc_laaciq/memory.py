@@ -1,8 +1,14 @@
-"""How much memory is free, as far as the system tells."""
+"""How much memory is free, as far as the system tells, and giving back what is not used."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -33,3 +39,17 @@ def _group_memory(folder: Path = _CGROUP) -> int | None:
         return max(0, int(limit) - used + cached)
     except (OSError, ValueError):
         return None
+
+
+def return_freed_memory() -> None:
+    """Hand memory that was freed back to the system, where the C library can: it keeps hundreds of megabytes else."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # glibc has it, musl has not
+        trim(0)
+
+
+def forget_weights(model: PreTrainedModel) -> None:
+    """Free the weights of a model; their shapes, types and ties stay."""
+    model.to("meta")
+    model.tie_weights()  # each module got parameters of its own
+    return_freed_memory()

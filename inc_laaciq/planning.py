@@ -114,8 +114,8 @@ def _bits(layer: Layer) -> float:
 
 
 def module_bytes(module: nn.Module) -> int:
-    """Bytes of a module's parameters and buffers, shared ones once."""
-    tensors = {tensor.data_ptr(): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    """Bytes of a module's parameters and buffers, shared ones once, in memory or on the device "meta"."""
+    tensors = {tensor.data_ptr() or id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 

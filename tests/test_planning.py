@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+from pathlib import Path
+
 import pytest
+import torch
 
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import WeightSpec
-from inc_laaciq.memory import _group_memory, available_memory
-from inc_laaciq.planning import plan_run
+from inc_laaciq.memory import _group_memory, available_memory, forget_weights, return_freed_memory
+from inc_laaciq.planning import module_bytes, plan_run
 
 
 def layer(name="h.0.mlp", weight=WeightSpec(bits=4, group_size=64)):  # noqa: B008 - frozen
@@ -62,3 +67,31 @@ def test_cached_files_do_not_count_as_used(tmp_path):
 def test_this_machine_has_memory():
     assert available_memory() == pytest.approx(available_memory(), rel=0.5)
     assert available_memory() > 10**8
+
+
+def test_forgotten_weights_take_no_memory_and_count_as_before():
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=2)).eval()
+    before = module_bytes(model)
+    forget_weights(model)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert module_bytes(model) == before > 300 * 32 * 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can hand memory back")
+def test_freed_memory_goes_back_to_the_system():
+    kept, freed = [], []
+    for number in range(2000):  # neighbours that stay keep the C library from doing it by itself
+        (freed if number % 2 else kept).append(bytearray(100_000))
+    freed.clear()
+    before = resident_bytes()
+    return_freed_memory()
+    assert before - resident_bytes() > 50_000_000
+
+
+def resident_bytes():
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()

@@ -16,6 +16,7 @@ from inc_laaciq.checkpoint.digest import check_unchanged, fingerprint, sha256_of
 from inc_laaciq.checkpoint.folder import Weights, check_kind, check_not_quantized, find_weights, read_config
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.hub import PICKLE_FILES, SAFETENSORS_FILES, SMALL_FILES, fetch_files, looks_like_id
+from inc_laaciq.checkpoint.mapped import copy_of, file_mappings
 from inc_laaciq.checkpoint.pickled import convert_pickles
 from inc_laaciq.checkpoint.remote_code import check_code, code_files, code_note, code_references, is_commit
 from inc_laaciq.checkpoint.safetensors_file import read_header
@@ -176,11 +177,12 @@ def own_memory(model: nn.Module) -> None:
     import torch
 
     copies: dict[tuple[Any, ...], torch.Tensor] = {}
+    mappings = file_mappings()
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
             if key not in copies:
-                copies[key] = tensor.detach().clone()
+                copies[key] = copy_of(tensor, mappings)
             tensor.data = copies[key]
 
 

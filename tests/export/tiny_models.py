@@ -1,0 +1,74 @@
+"""Tiny seeded models, large enough for groups of 32, with norms and logits as after some training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    XGLMConfig,
+    XGLMForCausalLM,
+)
+
+VOCABULARY = 340
+_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.1, "eos_token_id": 1,
+}  # fmt: skip
+
+
+def _grown(model: Any) -> Any:
+    """Norms differ from one, as after training."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def bloom() -> Any:
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=4, initializer_range=0.1)
+    return BloomForCausalLM(config)
+
+
+def llama() -> Any:
+    return LlamaForCausalLM(LlamaConfig(**_SIZES))
+
+
+def mistral() -> Any:
+    return MistralForCausalLM(MistralConfig(**_SIZES, sliding_window=None))
+
+
+def qwen2() -> Any:
+    return Qwen2ForCausalLM(Qwen2Config(**_SIZES, tie_word_embeddings=True))
+
+
+def xglm() -> Any:
+    sizes: dict[str, Any] = {"d_model": 64, "ffn_dim": 128, "num_layers": 2, "attention_heads": 4}
+    return XGLMForCausalLM(XGLMConfig(vocab_size=VOCABULARY, max_position_embeddings=256, init_std=0.1, **sizes))
+
+
+def gpt2() -> Any:
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=256, initializer_range=0.1)
+    return GPT2LMHeadModel(config)
+
+
+def _seeded(make: Any) -> Any:
+    def build() -> Any:
+        torch.manual_seed(0)
+        return _grown(make())
+
+    return build
+
+
+ARCHITECTURES = {make.__name__: _seeded(make) for make in (bloom, llama, mistral, qwen2, xglm, gpt2)}

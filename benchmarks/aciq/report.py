@@ -10,7 +10,7 @@ NAIVE = "naive"
 def readme(content: dict[str, Any]) -> str:
     """Tables of the errors and of the network, and what they say."""
     lines = [
-        "| values | bits | α | paper's bins: its model / measured | integer grid: exact formula / measured | not clipped |",
+        "| values | bits | α | paper's bins: its model / measured | integer grid: formula / measured | not clipped |",
         "|---|---|---|---|---|---|",
     ]
     for row in content["errors"]:
@@ -57,9 +57,8 @@ def accuracy(row: dict[str, Any] | None) -> str:
 
 
 def signed(change: dict[str, Any]) -> str:
-    """Change with its interval; what rounds to zero has no minus."""
-    mean, low, high = (f"{round(change[key], 1) + 0.0:+.1f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    """Change with its interval."""
+    return f"{change['mean']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]"
 
 
 def _left(found: dict[tuple[str, int, str], dict[str, Any]]) -> str:

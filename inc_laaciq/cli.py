@@ -1,4 +1,4 @@
-"""The command `inc-laaciq`: with `cli_assess`, `cli_gate` and `cli_export`, the only place that prints or exits.
+"""The command `inc-laaciq`: with the other `cli_*` files, the only place that prints or exits.
 
 Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
 5 baseline and candidate do not match, 130 interrupted, 143 terminated.
@@ -23,6 +23,7 @@ import click
 
 from inc_laaciq.cli_assess import assess
 from inc_laaciq.cli_gate import gate, report
+from inc_laaciq.cli_sweep import sweep
 from inc_laaciq.errors import LaaciqError
 
 _EXIT_INTERRUPTED = 130
@@ -46,6 +47,7 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     inc-laaciq plan yaml/w4g64_sym.yaml                    what that would do, take and leave in float
     inc-laaciq evaluate OUT -o results.json                loss of every language
     inc-laaciq assess MODEL --texts TEXTS                  what quantization would cost each, before it is done
+    inc-laaciq sweep MODEL --texts TEXTS -o sweep.json     the fewest bits that keep each within a margin
     inc-laaciq gate OUT --max-degradation 5%               verdict by language, for CI
     inc-laaciq report OUT --html report.html               what was found, in other formats
 
@@ -238,6 +240,7 @@ def evaluate(
 cli.add_command(gate)
 cli.add_command(report)
 cli.add_command(assess)
+cli.add_command(sweep)
 
 
 def listen(*, verbose: bool, debug: bool) -> None:

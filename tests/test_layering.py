@@ -18,6 +18,8 @@ ALLOWED = {
     "checkpoint": {"checkpoint", "output", "memory"},
     "calibration": {"calibration", "quant", "config", "languages"},
     "assessment": {"assessment", "evaluation", "fair", "calibration", "quant", "config", "languages", "memory"},
+    "sweeping": {"sweeping", "assessment", "layerwise", "evaluation", "calibration", "quant", "config", "checkpoint"}
+    | {"languages", "output"},
     "fair": {"fair", "calibration", "quant", "config", "memory"},
     "evaluation": {"evaluation", "calibration", "config", "checkpoint", "languages"},
     "report": {"report", "planning", "languages", "evaluation", "output"},

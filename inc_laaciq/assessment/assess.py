@@ -25,7 +25,7 @@ from inc_laaciq.assessment.risk import (
 from inc_laaciq.assessment.rounding import Shape, rounding_error, weight_shape
 from inc_laaciq.calibration.batches import pack
 from inc_laaciq.calibration.collect import Progress
-from inc_laaciq.calibration.layers import Layer, find_layers, linear_layer
+from inc_laaciq.calibration.layers import Layer, find_layers, fitting_group_size, linear_layer
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.config import WeightSpec
 from inc_laaciq.config.bounds import Bound
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "inc-laaciq/assessment/1"
 
-_GROUP_SIZES = (128, 64, 32, 16, 8)
 _log = logging.getLogger(__name__)
 
 
@@ -152,12 +151,8 @@ def assess(
 
 def _weight(model: nn.Module, spec: AssessSpec) -> tuple[WeightSpec, list[Layer]]:
     """The grid, and the layers that are quantized."""
-    scheme, size = spec.scheme, spec.group_size
-    if size is None:
-        layers = find_layers(model, WeightSpec(bits=spec.bits, group_size=-1, scheme=scheme))
-        widths = [layer.in_features for layer in layers if layer.weight is not None]
-        size = next((size for size in _GROUP_SIZES if not any(width % size for width in widths)), -1)
-    weight = WeightSpec(bits=spec.bits, group_size=size, scheme=scheme)
+    size = fitting_group_size(model) if spec.group_size is None else spec.group_size
+    weight = WeightSpec(bits=spec.bits, group_size=size, scheme=spec.scheme)
     return weight, [layer for layer in find_layers(model, weight) if layer.weight is not None]
 
 

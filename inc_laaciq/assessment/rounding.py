@@ -10,8 +10,8 @@ from inc_laaciq.config import WeightSpec
 from inc_laaciq.quant.grid import Grid, absmax_parameters, from_groups, round_to_grid, to_groups
 
 
-def rounding_error(weight: torch.Tensor, spec: WeightSpec) -> torch.Tensor:
-    """Rounded weight minus weight, without clipping: what every method starts from.
+def rounded(weight: torch.Tensor, spec: WeightSpec) -> torch.Tensor:
+    """A weight on its grid, without clipping: what Neural Compressor's RTN gives.
 
     Parameters
     ----------
@@ -20,12 +20,16 @@ def rounding_error(weight: torch.Tensor, spec: WeightSpec) -> torch.Tensor:
 
     Returns
     -------
-    tensor of the same shape, bfloat16 for a half-precision weight, else float32.
+    tensor of the same shape, float32.
     """
     grid = Grid(bits=spec.bits, scheme=spec.scheme)
-    wide = weight.detach().float()
-    groups = to_groups(wide, spec.group_size)
-    error = from_groups(round_to_grid(groups, *absmax_parameters(groups, grid), grid)) - wide
+    groups = to_groups(weight.detach().float(), spec.group_size)
+    return from_groups(round_to_grid(groups, *absmax_parameters(groups, grid), grid))
+
+
+def rounding_error(weight: torch.Tensor, spec: WeightSpec) -> torch.Tensor:
+    """Rounded weight minus weight; bfloat16 for a half-precision weight, which halves its memory, else float32."""
+    error = rounded(weight, spec) - weight.detach().float()
     return error if weight.dtype == torch.float32 else error.bfloat16()
 
 

@@ -143,8 +143,18 @@ def _other_matrices(name: str, module: nn.Module) -> list[Layer]:
     ]
 
 
+_GROUP_SIZES = (128, 64, 32, 16, 8)
+
+
+def fitting_group_size(model: nn.Module) -> int:
+    """128, or the largest smaller group that divides every layer that is quantized unless rules say else; else -1."""
+    layers = find_layers(model, WeightSpec(bits=8, group_size=-1))
+    widths = [layer.in_features for layer in layers if layer.weight is not None]
+    return next((size for size in _GROUP_SIZES if not any(width % size for width in widths)), -1)
+
+
 def _divisor(in_features: int) -> int:
-    return next((size for size in (128, 64, 32, 16, 8) if in_features % size == 0), in_features)
+    return next((size for size in _GROUP_SIZES if in_features % size == 0), in_features)
 
 
 def _output_projection(model: nn.Module) -> nn.Module | None:

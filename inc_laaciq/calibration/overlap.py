@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from inc_laaciq.calibration.text import Corpus
+from inc_laaciq.errors import DataError
 
 MIN_CHARACTERS = 20
 """Shorter lines (headings, "Yes.") recur in unrelated text and do not count."""
@@ -35,6 +36,27 @@ def overlap(calibration: Corpus, evaluation: Corpus) -> dict[str, float]:
 
 def _folded(line: str) -> str:
     return " ".join(line.split())
+
+
+def overlap_notes(calibration: Corpus, evaluation: Corpus, *, gated: bool) -> list[str]:
+    """What is to be said of evaluation text that was calibrated on: a model judged on it is judged too well.
+
+    Raises
+    ------
+    DataError
+        If there is any, and a gate is to judge on it.
+    """
+    shares = {tag: share for tag, share in overlap(calibration, evaluation).items() if share > 0}
+    if not shares:
+        return []
+    worst = max(shares, key=lambda tag: shares[tag])
+    text = (
+        f"calibration and evaluation text overlap in {len(shares)} languages, most in {worst}: "
+        f"{100 * shares[worst]:.1f} % of its evaluation lines are calibration lines"
+    )
+    if gated:
+        raise DataError(f"{text}. A gate on such text passes too easily: use disjoint text")
+    return [text]
 
 
 def _digest(line: str) -> bytes:

@@ -1,0 +1,228 @@
+"""The sweep: what it measures, how it goes on where it was stopped, and what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from inc_laaciq.assessment.rounding import rounded
+from inc_laaciq.checkpoint import load_model
+from inc_laaciq.config import WeightSpec
+from inc_laaciq.config.bounds import parse_bound
+from inc_laaciq.errors import SpecError
+from inc_laaciq.evaluation.degradation import degradation
+from inc_laaciq.evaluation.likelihood import sentence_losses
+from inc_laaciq.report.sweep import language_rows, print_sweep, sweep_to_markdown, sweep_to_svg
+from inc_laaciq.sweep import prepare_sweep
+from inc_laaciq.sweeping import sweep as module
+from inc_laaciq.sweeping.cells import Cell, Cells
+from inc_laaciq.sweeping.sweep import SweepSpec
+from inc_laaciq.sweeping.widths import fewest_bits, is_within, upper_end
+
+SMALL = Path(__file__).parents[2] / "recipes/small_bloom"
+TOKENS = 256
+FIVE = parse_bound("5%")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Evaluation and calibration text of two languages."""
+    found = []
+    for kind in ("evaluation", "calibration"):
+        folder = tmp_path_factory.mktemp(kind)
+        for tag in ("en", "fi"):
+            shutil.copy(SMALL / "text" / kind / f"{tag}.txt", folder)
+        found.append(folder)
+    return found
+
+
+def prepared(texts, cells, **options):
+    evaluation, calibration = texts
+    given = {"bits": (3, 8), "calibration": calibration, "tokens_per_language": TOKENS, "calibration_tokens": 512}
+    return prepare_sweep(SMALL / "model", evaluation, cells, **{**given, **options})
+
+
+@pytest.fixture(scope="module")
+def swept(texts, tmp_path_factory):
+    """A whole sweep, and the folder of its cells."""
+    cells = tmp_path_factory.mktemp("cells")
+    job, about = prepared(texts, cells)
+    return {**job.run(), **about}, cells
+
+
+def test_figures_are_those_of_the_quantized_model(swept, texts):
+    source = load_model(SMALL / "model")
+    spec = WeightSpec(bits=3, group_size=64)
+    quantized = load_model(SMALL / "model").model
+    corpus = module.Corpus(texts=_corpus(texts[0]).texts)
+    with torch.no_grad():
+        for name, layer in quantized.named_modules():
+            if isinstance(layer, torch.nn.Linear) and name != "lm_head":
+                layer.weight.copy_(rounded(layer.weight, spec))
+    options = {"tokens_per_language": TOKENS, "seed": 0}
+    before = sentence_losses(source.model, source.tokenizer, corpus, **options)
+    after = sentence_losses(quantized, source.tokenizer, corpus, **options)
+    [cell] = [cell for cell in swept[0]["cells"] if (cell["method"], cell["bits"]) == ("rtn", 3)]
+    for tag in ("en", "fi"):
+        expected = degradation(after[tag], before[tag])
+        assert cell["languages"][tag]["degradation"] == pytest.approx(expected.degradation, rel=1e-9)
+        assert cell["languages"][tag]["standard_error"] == pytest.approx(expected.standard_error, rel=1e-9)
+
+
+def _corpus(folder):
+    from inc_laaciq.calibration.corpus import read_texts
+
+    return read_texts(folder)
+
+
+def test_solved_weights_lose_less_than_rounded_ones(swept):
+    worst = {(cell["method"], cell["bits"]): cell["mean_degradation"] for cell in swept[0]["cells"]}
+    assert worst["balanced", 3] < 0.6 * worst["rtn", 3]
+    assert abs(worst["rtn", 8]) < 0.002
+    assert [(cell["method"], cell["bits"]) for cell in swept[0]["cells"]] == [
+        ("rtn", 3), ("rtn", 8), ("balanced", 3), ("balanced", 8),
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_was_stopped_gives_the_same_bytes(swept, texts, tmp_path, monkeypatch):
+    job, about = prepared(texts, tmp_path)
+    measure = job._measure
+    done = []
+
+    def stop(cell):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(cell)
+        return measure(cell)
+
+    monkeypatch.setattr(job, "_measure", stop)
+    with pytest.raises(KeyboardInterrupt):
+        job.run()
+    again, about = prepared(texts, tmp_path)
+    assert again.missing == [Cell(method="balanced", bits=3), Cell(method="balanced", bits=8)]
+    assert json.dumps({**again.run(), **about}, sort_keys=True) == json.dumps(swept[0], sort_keys=True)
+    assert again.missing == []
+
+
+def test_damaged_and_foreign_cells_are_done_again(swept, texts, tmp_path, caplog):
+    shutil.copytree(swept[1], tmp_path / "cells")
+    first, second, *_ = sorted((tmp_path / "cells").iterdir())
+    first.write_text(first.read_text(encoding="utf-8").replace("0.", "1.", 1), encoding="utf-8")
+    second.write_text("{", encoding="utf-8")
+    job, _ = prepared(texts, tmp_path / "cells")
+    assert len(job.missing) == 2
+    assert "not what was written" in caplog.text
+    assert "is not JSON" in caplog.text
+    other, _ = prepared(texts, tmp_path / "cells", seed=1)
+    assert len(other.missing) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": ()}, r"bits=\(\) must name one width"),
+        ({"bits": (3, 3)}, "each once"),
+        ({"bits": (3, 9)}, "bits"),
+        ({"methods": ("rtn", "gptq")}, "methods name gptq. Allowed: rtn, fast, balanced, fair"),
+        ({"margin": "5"}, "margin='5' is not a bound"),
+        ({"margin": "1pp"}, "margin=1pp is not a share"),
+        ({"calibration": None, "methods": ("balanced",)}, "balanced needs calibration text"),
+        ({"group_size": 100}, "group_size=100 does not divide"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(texts, tmp_path, options, message):
+    with pytest.raises(SpecError, match=message):
+        prepared(texts, tmp_path / "cells", **options)
+    assert not (tmp_path / "cells").exists()
+
+
+def entry(degradation, error):
+    return {"degradation": degradation, "standard_error": error, "bytes": 400, "tokens": 100}
+
+
+def test_the_bound_counts_and_not_the_estimate():
+    margin = parse_bound("0.01npb")
+    assert is_within(entry(0.005, 0.003), margin)
+    assert not is_within(entry(0.005, 0.0031), margin)
+    assert not is_within(entry(0.005, None), margin)
+    assert not is_within({}, margin)
+    assert upper_end(0.0, 1.0) == pytest.approx(1.6448536)
+    assert is_within(entry(0.0121, 0.0), FIVE)  # log(1.05) / 4 is 0.0122
+    assert not is_within(entry(0.0123, 0.0), FIVE)
+
+
+@pytest.mark.parametrize(
+    ("degradations", "bits"),
+    [
+        ({3: 0.1, 4: 0.009, 8: 0.0}, 4),
+        ({3: 0.001, 4: 0.1, 8: 0.0}, 8),  # a lucky width below one that is not enough does not count
+        ({3: 0.1, 4: 0.1, 8: 0.1}, None),
+        ({3: 0.0, 4: 0.0}, 3),
+    ],
+)
+def test_fewest_bits(degradations, bits):
+    assert fewest_bits({b: entry(value, 0.0) for b, value in degradations.items()}, parse_bound("0.01npb")) == bits
+
+
+def test_cells_of_other_settings_are_other_files(tmp_path):
+    cell = Cell(method="rtn", bits=4)
+    cells = Cells(tmp_path, {"seed": 0})
+    cells.write(cell, {"x": 1.5})
+    assert cells.read(cell) == {"x": 1.5}
+    assert Cells(tmp_path, {"seed": 1}).read(cell) is None
+    assert cells.read(Cell(method="rtn", bits=3)) is None
+
+
+def test_tables_and_picture(swept):
+    document = swept[0]
+    console = Console(record=True, width=100)
+    print_sweep(document, console)
+    shown = console.export_text()
+    assert "balanced" in shown
+    assert "Finnish" in shown
+    rows = language_rows(document)
+    assert {row[0] for row in rows} == {"en", "fi"}
+    assert "fewest bits, balanced" in sweep_to_markdown(document)
+    pytest.importorskip("matplotlib")
+    drawn = sweep_to_svg(document)
+    assert drawn == sweep_to_svg(document)
+    assert b"worst language" in drawn
+
+
+def test_the_command(main, texts, tmp_path):
+    options = ("--texts", texts[0], "--bits", "8", "--methods", "rtn", "--tokens-per-language", 64)
+    planned = main("sweep", SMALL / "model", *options, "-o", tmp_path / "sweep.json", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "1 parts to do: rtn-8" in planned.stdout
+    assert list(tmp_path.iterdir()) == []
+    done = main("sweep", SMALL / "model", *options, "-o", tmp_path / "sweep.json", "--markdown", tmp_path / "sweep.md")
+    assert done.returncode == 0, done.stderr
+    first = (tmp_path / "sweep.json").read_bytes()
+    again = main("sweep", SMALL / "model", *options, "-o", tmp_path / "sweep.json", "--restart")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "sweep.json").read_bytes() == first
+    wrong = main("sweep", SMALL / "model", "--texts", texts[0], "--bits", "four", "-o", tmp_path / "x.json")
+    assert wrong.returncode == 2
+    assert "'four' is not a list of whole numbers" in wrong.stderr
+
+
+def test_a_missing_language_is_named(swept, texts, tmp_path):
+    folder = tmp_path / "texts"
+    shutil.copytree(texts[0], folder)
+    (folder / "sw.txt").write_text("\n", encoding="utf-8")
+    job, about = prepare_sweep(
+        SMALL / "model", folder, tmp_path / "cells", bits=(8,), methods=("rtn",), tokens_per_language=64
+    )
+    document = {**job.run(), **about}
+    assert document["missing"] == {"sw": "no text was found"}
+    assert set(document["fewest_bits"]["rtn"]) == {"en", "fi"}
+
+
+def test_specs_say_their_cells():
+    spec = SweepSpec(bits=(8, 3), methods=("rtn", "fast"), margin=FIVE)
+    assert [cell.label for cell in spec.cells] == ["rtn-3", "rtn-8", "fast-3", "fast-8"]

@@ -144,6 +144,10 @@ def test_many_bits_are_the_float_network(trained):
     assert used == {"weights": 8.0, "activations": 8.0}
     assert digits.score(network, trained) == pytest.approx(plain, rel=0.02)
     coarse, _ = digits.quantized(trained, 2, NAIVE, "per tensor")
+    for new, old in zip(coarse, trained.network, strict=True):
+        if isinstance(old, nn.Conv2d | nn.Linear):
+            assert len(new.weight.unique()) <= 4 < len(old.weight.unique())
+            assert torch.equal(new.bias, old.bias)
     assert digits.score(coarse, trained)[1] > 1.2 * plain[1]
 
 

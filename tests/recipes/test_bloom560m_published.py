@@ -85,6 +85,17 @@ def test_within_scripts_nothing_is_resolved(run, label, n, r, p):
     assert found["pearson_p"] == pytest.approx(p, abs=0.02)
 
 
+def test_kappa_eff_and_the_prediction_by_hand():
+    kurtosis = DATA["layer_kurtosis"]
+    rest = [kurtosis[layer] for layer in (0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)]
+    expected = 0.2 * (kurtosis[5] + kurtosis[21] + kurtosis[22]) / 3 + 0.8 * sum(rest) / 17
+    assert recipe.kappa_eff(0.2, kurtosis) == pytest.approx(expected)
+    alpha = 2.5 + 0.3 * np.log(41.0)
+    assert recipe.predicted_error(40.0) == pytest.approx(
+        (2 * alpha / 15) ** 2 / 12 + 2 * (1 - stats.norm.cdf(alpha)) * alpha**2
+    )
+
+
 def test_what_reproduces_and_what_does_not(run):
     assert [claim["reproduces"] for claim in run["claims"]] == ["yes", "yes", "yes", "yes", "no", "yes", "yes"]
     assert run["claims"][0]["found"] == "5, 21, 22"

@@ -35,10 +35,8 @@ def test_figures_of_a_small_set():
 
 
 def test_the_order_of_the_mappings_does_not_matter():
-    reverse = dict(reversed(KAPPA.items()))
-    assert associate(reverse, HARM, confounders={"latin": LATIN}) == associate(
-        KAPPA, HARM, confounders={"latin": LATIN}
-    )
+    reverse = [dict(reversed(values.items())) for values in (KAPPA, HARM)]
+    assert associate(*reverse, confounders={"latin": LATIN}) == associate(KAPPA, HARM, confounders={"latin": LATIN})
 
 
 def test_one_language_carries_it():

@@ -91,13 +91,14 @@ def prepare_sweep(
         seed=seed,
     )
     notes = [*evaluation.notes, *source.notes, *unsupported_languages(evaluation, source.tokenizer)]
-    settings, loader, calibration_sha256 = LaaciqSpec(), None, None
+    settings, corpus, loader = LaaciqSpec(), None, None
     if calibration is not None:
         corpus = read_texts(calibration)
         notes += [*corpus.notes, *overlap_notes(corpus, evaluation, gated=False)]
         text = TextSpec(texts=str(calibration), tokens_per_language=calibration_tokens, seed=seed)
         settings = LaaciqSpec(calibration=text)
-        loader, calibration_sha256 = _calibrated(source, settings, corpus, progress), corpus.sha256
+        loader = _calibrated(source, settings, corpus, progress)
+    calibration_sha256 = None if corpus is None else corpus.sha256
     shared = {
         "model": source.weights_sha256,
         "tokenizer": source.tokenizer_sha256,
@@ -117,7 +118,7 @@ def prepare_sweep(
         "versions": versions(),
         "notes": list(dict.fromkeys(notes)),
     }
-    return Sweep(source, spec, evaluation, loader, settings, Cells(cells, shared), progress), about
+    return Sweep(source, spec, evaluation, corpus, loader, settings, Cells(cells, shared), progress), about
 
 
 def _calibrated(source: LoadedModel, settings: LaaciqSpec, corpus: Corpus, progress: Progress | None) -> LanguageLoader:

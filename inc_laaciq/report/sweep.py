@@ -68,11 +68,46 @@ def _explained(document: Mapping[str, Any]) -> str:
     )
 
 
+_ASKED = {
+    "predicted_degradation": "predicted degradation",
+    "effective_kurtosis": "effective kurtosis",
+    "outlier_activation": "outlier activation",
+    "tokens_per_byte": "tokens per byte",
+}
+_VERDICTS = {
+    "no single constant": "no single constant bounds the disparity by the spread of effective kurtosis",
+    "not told apart": "one constant cannot be told from several, which is no proof of one",
+    "undecided": "too few disparities are more than noise to ask for one constant",
+}
+
+
+def theory_lines(document: Mapping[str, Any]) -> list[str]:
+    """What goes with degradation over languages, and whether one constant bounds the disparity."""
+    found = document["theory"]
+    lines = []
+    for name, label in _ASKED.items():
+        told = [(where, by[name]) for where, by in found["associations"].items() if by[name] is not None]
+        if told:
+            values = "; ".join(
+                f"{where} {entry['pearson']:+.2f} (p {numbers.probability(entry['pearson_p'])})"
+                for where, entry in told
+            )
+            lines.append(f"Correlation of {label} with degradation: {values}.")
+    bound = found["bound"]
+    if bound is not None:
+        low, high = (min(s["ratio"] for s in bound["settings"]), max(s["ratio"] for s in bound["settings"]))
+        lines.append(
+            f"Disparity over the spread of effective kurtosis: {1000 * low:.1f} to {1000 * high:.1f} {numbers.UNIT}; "
+            f"{_VERDICTS[bound['verdict']]}."
+        )
+    return lines
+
+
 def print_sweep(document: Mapping[str, Any], console: Console) -> None:
     """Print both tables."""
     _print(console, _WIDTHS, width_rows(document))
     _print(console, ("tag", "language", *document["spec"]["methods"]), language_rows(document))
-    lines = [_explained(document)]
+    lines = [_explained(document), *theory_lines(document)]
     lines += [f"{visible(tag)} was not measured: {visible(why)}" for tag, why in document["missing"].items()]
     lines += [f"note: {visible(note)}" for note in document["notes"]]
     for line in lines:
@@ -99,6 +134,7 @@ def sweep_to_markdown(document: Mapping[str, Any]) -> str:
             [[escape(cell) for cell in row] for row in language_rows(document)],
         ),
         _explained(document),
+        *(escape(line) for line in theory_lines(document)),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from inc_laaciq.assessment.assess import AssessSpec, assess
 from inc_laaciq.assessment.rounding import rounded
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.folding import Fold, apply_folds
 from inc_laaciq.calibration.layers import Layer, find_layers, linear_layer
 from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.prepare import row_length
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.checkpoint import LoadedModel
 from inc_laaciq.config import LaaciqSpec, WeightSpec
@@ -30,11 +32,15 @@ from inc_laaciq.languages import name
 from inc_laaciq.layerwise import quantize_layers
 from inc_laaciq.quant.grid import Scheme
 from inc_laaciq.sweeping.cells import Cell, Cells
+from inc_laaciq.sweeping.theory import PREDICTORS, theory
 from inc_laaciq.sweeping.widths import fewest_bits
 
 SCHEMA = "inc-laaciq/sweep/1"
 PLAIN = "rtn"
 METHODS: tuple[str, ...] = (PLAIN, "fast", "balanced", "fair")
+PREDICTED = Cell(method="predicted")
+_PREDICTED_BITS = 4
+_PREDICTED_TOKENS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +98,9 @@ class Sweep:
         In float, its `Conv1D` layers linearized.
     spec : SweepSpec
     evaluation : Corpus
+    calibration : Corpus or None
     loader : LanguageLoader or None
-        Calibration text.
+        The calibration text in batches.
     settings : LaaciqSpec
         For the modes of la_aciq; their `mode` is that of the method.
     cells : Cells
@@ -110,6 +117,7 @@ class Sweep:
         source: LoadedModel,
         spec: SweepSpec,
         evaluation: Corpus,
+        calibration: Corpus | None,
         loader: LanguageLoader | None,
         settings: LaaciqSpec,
         cells: Cells,
@@ -117,7 +125,8 @@ class Sweep:
     ) -> None:
         if loader is None and (needy := [method for method in spec.methods if method in NEED_TEXT]):
             raise SpecError(f"{', '.join(needy)} needs calibration text: give --calibration, or other --methods")
-        self._source, self._spec, self._evaluation = source, spec, evaluation
+        self._source, self._spec = source, spec
+        self._evaluation, self._calibration = evaluation, calibration
         self._loader, self._settings, self._cells, self._progress = loader, settings, cells, progress
         self._baseline: Mapping[str, SentenceLosses] | None = None
         self._layers = {bits: self._find(bits) for bits in spec.bits}
@@ -129,26 +138,44 @@ class Sweep:
     @property
     def missing(self) -> list[Cell]:
         """What is still to be done."""
-        return [cell for cell in self._spec.cells if self._cells.read(cell) is None]
+        return [cell for cell in (PREDICTED, *self._spec.cells) if self._cells.read(cell) is None]
 
     def forget(self) -> list[Cell]:
         """Remove what is done; everything is then still to be done."""
-        for cell in self._spec.cells:
+        for cell in (PREDICTED, *self._spec.cells):
             self._cells.path(cell).unlink(missing_ok=True)
         return self.missing
 
     def run(self) -> dict[str, Any]:
         """Do what is missing; the whole sweep as a document."""
+        todo = (PREDICTED, *self._spec.cells)
         found: dict[Cell, dict[str, Any]] = {}
-        for number, cell in enumerate(self._spec.cells):
+        for number, cell in enumerate(todo):
             content = self._cells.read(cell)
             if content is None:
-                content = self._measure(cell)
+                content = self._predict() if cell == PREDICTED else self._measure(cell)
                 self._cells.write(cell, content)
             found[cell] = content
             if self._progress is not None:
-                self._progress("sweeping", number + 1, len(self._spec.cells))
+                self._progress("sweeping", number + 1, len(todo))
         return self._document(found)
+
+    def _predict(self) -> dict[str, Any]:
+        """What is known of every language beforehand; from the calibration text, which nothing is measured on."""
+        corpus = self._calibration if self._calibration is not None else self._evaluation
+        spec = AssessSpec(
+            bits=_PREDICTED_BITS,
+            group_size=self._spec.group_size,
+            scheme=self._spec.scheme,
+            tokens_per_language=_PREDICTED_TOKENS,
+            seed=self._spec.seed,
+        )
+        model = self._source.model
+        found = assess(
+            model, self._source.tokenizer, corpus, spec, row_length=row_length(model), progress=self._progress
+        )
+        entries = {tag: entry for tag, entry in found["languages"].items() if "missing" not in entry}
+        return {"languages": {tag: {key: entry[key] for key in PREDICTORS} for tag, entry in entries.items()}}
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         if self._baseline is None:
@@ -208,8 +235,8 @@ class Sweep:
                 linear_layer(model, found).weight.copy_(weight)
         return model
 
-    def _document(self, found: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
-        spec = self._spec
+    def _document(self, found: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
+        spec, predicted = self._spec, found.pop(PREDICTED)["languages"]
         missing = dict.fromkeys(self._evaluation.missing, "no text was found")
         tags = sorted({tag for content in found.values() for tag in content["languages"]})
         broken = {tag: "the float model fails on it" for tag in self._evaluation.texts if tag not in tags}
@@ -223,6 +250,8 @@ class Sweep:
             },
             "cells": [{**asdict(cell), **content} for cell, content in found.items()],
             "fewest_bits": {method: {tag: self._fewest(method, tag, found) for tag in tags} for method in spec.methods},
+            "predictors": predicted,
+            "theory": theory([(cell.label, content["languages"]) for cell, content in found.items()], predicted),
             "missing": {**missing, **broken},
         }
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -26,16 +27,17 @@ from inc_laaciq.sweeping.widths import fewest_bits, is_within, upper_end
 
 SMALL = Path(__file__).parents[2] / "recipes/small_bloom"
 TOKENS = 256
+TAGS = ("en", "fi", "hi", "tr")
 FIVE = parse_bound("5%")
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """Evaluation and calibration text of two languages."""
+    """Evaluation and calibration text of four languages."""
     found = []
     for kind in ("evaluation", "calibration"):
         folder = tmp_path_factory.mktemp(kind)
-        for tag in ("en", "fi"):
+        for tag in TAGS:
             shutil.copy(SMALL / "text" / kind / f"{tag}.txt", folder)
         found.append(folder)
     return found
@@ -68,7 +70,7 @@ def test_figures_are_those_of_the_quantized_model(swept, texts):
     before = sentence_losses(source.model, source.tokenizer, corpus, **options)
     after = sentence_losses(quantized, source.tokenizer, corpus, **options)
     [cell] = [cell for cell in swept[0]["cells"] if (cell["method"], cell["bits"]) == ("rtn", 3)]
-    for tag in ("en", "fi"):
+    for tag in TAGS:
         expected = degradation(after[tag], before[tag])
         assert cell["languages"][tag]["degradation"] == pytest.approx(expected.degradation, rel=1e-9)
         assert cell["languages"][tag]["standard_error"] == pytest.approx(expected.standard_error, rel=1e-9)
@@ -119,7 +121,7 @@ def test_damaged_and_foreign_cells_are_done_again(swept, texts, tmp_path, caplog
     assert "not what was written" in caplog.text
     assert "is not JSON" in caplog.text
     other, _ = prepared(texts, tmp_path / "cells", seed=1)
-    assert len(other.missing) == 4
+    assert len(other.missing) == 5
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,36 @@ def test_what_is_wrong_is_said_before_any_work(texts, tmp_path, options, message
     with pytest.raises(SpecError, match=message):
         prepared(texts, tmp_path / "cells", **options)
     assert not (tmp_path / "cells").exists()
+
+
+def test_claims_are_put_to_the_test(swept):
+    document = swept[0]
+    found = document["theory"]
+    assert set(found["associations"]) == {"rtn-3", "rtn-8", "balanced-3", "balanced-8"}
+    [cell] = [cell for cell in document["cells"] if (cell["method"], cell["bits"]) == ("rtn", 3)]
+    x = [document["predictors"][tag]["predicted_degradation"] for tag in TAGS]
+    y = [cell["languages"][tag]["degradation"] for tag in TAGS]
+    asked = found["associations"]["rtn-3"]
+    assert asked["predicted_degradation"]["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert asked["outlier_activation"] is None  # no layer is an outlier, so there is nothing to correlate
+    kappa = [document["predictors"][tag]["effective_kurtosis"] for tag in TAGS]
+    first = found["bound"]["settings"][0]
+    assert first["ratio"] == pytest.approx((max(y) - min(y)) / np.std(kappa))
+    shown = sweep_to_markdown(document)
+    assert "Correlation of predicted degradation with degradation: rtn-3" in shown
+    assert "Disparity over the spread of effective kurtosis" in shown
+
+
+def test_two_languages_are_too_few_for_claims(texts, tmp_path):
+    for tag in TAGS[:2]:
+        shutil.copy(texts[0] / f"{tag}.txt", tmp_path)
+    job, about = prepare_sweep(
+        SMALL / "model", tmp_path, tmp_path / "cells", bits=(8,), methods=("rtn",), tokens_per_language=64
+    )
+    found = {**job.run(), **about}["theory"]
+    assert found["bound"] is None
+    assert "four" in found["bound_missing"] or "4" in found["bound_missing"]
+    assert found["associations"]["rtn-8"]["predicted_degradation"] is None
 
 
 def entry(degradation, error):
@@ -186,7 +218,7 @@ def test_tables_and_picture(swept):
     assert "balanced" in shown
     assert "Finnish" in shown
     rows = language_rows(document)
-    assert {row[0] for row in rows} == {"en", "fi"}
+    assert {row[0] for row in rows} == set(TAGS)
     assert "fewest bits, balanced" in sweep_to_markdown(document)
     pytest.importorskip("matplotlib")
     drawn = sweep_to_svg(document)
@@ -198,7 +230,7 @@ def test_the_command(main, texts, tmp_path):
     options = ("--texts", texts[0], "--bits", "8", "--methods", "rtn", "--tokens-per-language", 64)
     planned = main("sweep", SMALL / "model", *options, "-o", tmp_path / "sweep.json", "--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "1 parts to do: rtn-8" in planned.stdout
+    assert "2 parts to do: predicted, rtn-8" in planned.stdout
     assert list(tmp_path.iterdir()) == []
     done = main("sweep", SMALL / "model", *options, "-o", tmp_path / "sweep.json", "--markdown", tmp_path / "sweep.md")
     assert done.returncode == 0, done.stderr
@@ -220,7 +252,7 @@ def test_a_missing_language_is_named(swept, texts, tmp_path):
     )
     document = {**job.run(), **about}
     assert document["missing"] == {"sw": "no text was found"}
-    assert set(document["fewest_bits"]["rtn"]) == {"en", "fi"}
+    assert set(document["fewest_bits"]["rtn"]) == set(TAGS)
 
 
 def test_specs_say_their_cells():

@@ -33,7 +33,7 @@ class ExportFormat:
     task : "text-generation-with-past" or "text-generation"
         The first one keeps keys and values between calls, as generation needs.
     floats : "fp32", "fp16" or None
-        How what stays in float is stored; None stores a checkpoint of 16 bits in 16 bits, and others in 32.
+        How matrices that stay in float are stored; None stores those of a checkpoint of 16 bits in 16, of others in 32.
     embeddings : "float" or "int8"
         With "int8", one scale for each row; an output projection that is tied to them goes with them.
     """

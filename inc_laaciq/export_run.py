@@ -15,7 +15,7 @@ from inc_laaciq.backends.openvino_export import export_float, export_tokenizer, 
 from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, stamp
 from inc_laaciq.backends.openvino_model import OpenVINOModel, writer
 from inc_laaciq.backends.openvino_static import put_ranges
-from inc_laaciq.backends.openvino_weights import check_stored, put_weights
+from inc_laaciq.backends.openvino_weights import check_stored, put_weights, store_in_half
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.folding import Fold, folded
 from inc_laaciq.evaluation.generation import beginnings, strange_scripts, written_shares
@@ -85,11 +85,13 @@ class _Models:
         weights = {**solution.weights, **self.embeddings}
         put_weights(model, weights)
         put_ranges(model, solution.ranges)
+        if self.form.floats == "fp16":
+            store_in_half(model)
         let_cache_be_compressed(model)
         path = self.folder / "candidate" / MODEL_FILE
         remove_tree(path.parent)
         path.parent.mkdir()
-        save_ir(model, path, half=self.form.floats == "fp16")
+        save_ir(model, path)
         stored = read_ir(path)
         check_stored(stored, weights)
         return stored

@@ -57,14 +57,8 @@ def export_tokenizer(tokenizer: Any, folder: Path, *, task: str) -> bool:
     return (folder / "openvino_tokenizer.xml").is_file()
 
 
-def save_ir(model: Any, path: Path, *, half: bool = False) -> None:
-    """Write a model's xml and bin files.
-
-    Parameters
-    ----------
-    half : bool
-        Store what is in float32 as float16.
-    """
+def save_ir(model: Any, path: Path) -> None:
+    """Write a model's xml and bin files, with every constant as it is."""
     openvino = require_openvino()
     with foreign_errors(f"{path}: OpenVINO cannot write it", kind=BackendError):
-        openvino.save_model(model, str(path), compress_to_fp16=half)
+        openvino.save_model(model, str(path), compress_to_fp16=False)

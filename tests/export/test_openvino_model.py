@@ -170,7 +170,9 @@ def _toy(inputs, output):
 
 
 def test_what_is_no_language_model_with_a_state_is_refused():
-    with pytest.raises(ModelError, match=r"takes past_key_values\.0\.key, past_key_values\.0\.value, so it is no causal"):
+    with pytest.raises(
+        ModelError, match=r"takes past_key_values\.0\.key, past_key_values\.0\.value, so it is no causal"
+    ):
         OpenVINOModel(_toy(["input_ids", "past_key_values.0.key", "past_key_values.0.value"], "logits"), None)
     with pytest.raises(ModelError, match="gives no logits, so it is no causal"):
         OpenVINOModel(_toy(["input_ids"], "last_hidden_state"), None)

@@ -1,4 +1,4 @@
-"""Codes, scales and zero points in an OpenVINO model, compared with PyTorch and with what OpenVINO itself makes of them."""
+"""Codes, scales and zero points in an OpenVINO model, compared with PyTorch and with OpenVINO's own reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inc_laaciq.backends.openvino_export import export_float, save_ir
 from inc_laaciq.backends.openvino_ir import embedding_nodes, linear_nodes, read_ir
 from inc_laaciq.backends.openvino_model import OpenVINOModel
 from inc_laaciq.backends.openvino_static import put_ranges
-from inc_laaciq.backends.openvino_weights import check_stored, put_weights, stored_bytes, stored_weights
+from inc_laaciq.backends.openvino_weights import check_stored, put_weights, store_in_half, stored_bytes, stored_weights
 from inc_laaciq.errors import BackendError, ModelError
 from inc_laaciq.quant.activation import Range
 from inc_laaciq.quant.solver import SolverSpec, solve
@@ -103,7 +103,9 @@ def test_every_grid_is_stored_and_computed_as_solved(float_ir, tokens, tmp_path)
             codes, kind = codes_of(node)
             assert np.array_equal(codes, weight.codes.float().numpy()), name
             assert kind == ("i" if weight.zero_point is None else "u") + ("4" if weight.grid.bits <= 4 else "8")
-        assert close(logits(stored, source.model.config, tokens), expected(rounded(source.model, weights), tokens), tokens)
+        assert close(
+            logits(stored, source.model.config, tokens), expected(rounded(source.model, weights), tokens), tokens
+        )
         assert not close(expected(source.model, tokens), expected(rounded(source.model, weights), tokens), tokens)
 
 
@@ -253,6 +255,36 @@ def test_what_is_quantized_already_is_refused(float_ir):
     ):
         with pytest.raises(ModelError, match="layer 'lm_head' is quantized already"):
             put_weights(nncf.compress_weights(source.read(), mode=mode, **settings), weights)
+
+
+def test_matrices_in_half_are_computed_with_in_float32(float_ir, tokens, tmp_path):
+    source = float_ir("bloom")
+    layer = "transformer.h.0.mlp.dense_h_to_4h"
+    weights = {layer: solved(source.model.get_submodule(layer))}
+    model, halved = source.read(), source.read()
+    for each in (model, halved):
+        put_weights(each, weights)
+    store_in_half(halved)
+    for name, each in (("model", model), ("halved", halved)):
+        save_ir(each, tmp_path / f"{name}.xml")
+    stored = read_ir(tmp_path / "halved.xml")
+    check_stored(stored, weights)
+    matrices = sum(p.numel() for p in source.model.parameters() if p.dim() == 2) - weights[layer].codes.numel()
+    before, after = ((tmp_path / f"{name}.bin").stat().st_size for name in ("model", "halved"))
+    assert before - after == pytest.approx(2 * matrices, rel=0.01)
+    wanted = rounded(source.model, weights)
+    for parameter in wanted.parameters():
+        if parameter.dim() == 2 and parameter is not wanted.get_submodule(layer).weight:
+            parameter.data = parameter.half().float()
+    assert close(logits(stored, source.model.config, tokens), expected(wanted, tokens), tokens)
+    large = source.model.lm_head.weight.detach().clone()
+    large[0, 0] = 1e5  # more than float16 has
+    constant = opset13.constant(large.numpy())
+    alone = openvino.Model([opset13.relu(constant)], [])
+    store_in_half(alone)
+    assert [op.get_element_type().get_type_name() for op in alone.get_ops() if op.get_type_name() == "Constant"] == [
+        "f32"
+    ]
 
 
 def test_bytes_are_those_of_the_types(float_ir):

@@ -32,7 +32,9 @@ def _grown(model: Any) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
-                parameter.add_(0.1 * torch.randn_like(parameter))
+                parameter.mul_(1 + 0.1 * torch.randn_like(parameter)).add_(
+                    0.01 * torch.randn_like(parameter) * parameter
+                )
     return model.eval()
 
 
@@ -46,7 +48,20 @@ def llama() -> Any:
 
 
 def mistral() -> Any:
-    return MistralForCausalLM(MistralConfig(**_SIZES, sliding_window=None))
+    """With outlier columns that the norms take back, as large models have them."""
+    model = MistralForCausalLM(MistralConfig(**_SIZES, sliding_window=None))
+    columns, factor = [5, 20, 41], 32.0
+    with torch.no_grad():
+        for block in model.model.layers:
+            attention, mlp = block.self_attn, block.mlp
+            for norm, layers in (
+                (block.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)),
+                (block.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj)),
+            ):
+                norm.weight[columns] /= factor
+                for layer in layers:
+                    layer.weight[:, columns] *= factor
+    return model
 
 
 def qwen2() -> Any:

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from methods.child import OPTIMUM, run_child
 from methods.grids import check_layers
 from methods.openvino_ir import embedding_nodes, linear_nodes, read, stored_weight
 from methods.registry import Job
 
 from deployed.make import MODEL
-
-
-def run_optimum(arguments: list[str]) -> dict[str, Any]:
-    """Run `optimum-cli` in a process of its own; seconds, and bytes of memory at the peak.
-
-    Raises
-    ------
-    SystemExit
-        If it fails, with the end of what it printed.
-    """
-    command = [sys.executable, "-m", "optimum.commands.optimum_cli", *arguments]
-    with tempfile.TemporaryFile() as printed:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - started
-        if process.returncode:
-            printed.seek(0)
-            raise SystemExit(f"{' '.join(arguments)} failed:\n{printed.read().decode(errors='replace')[-3000:]}")
-    return {
-        "seconds": seconds,
-        "processor_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-    }
 
 
 def plain_export(model: str, job: Job, plain: Path) -> dict[str, Any]:
@@ -68,7 +40,7 @@ def plain_export(model: str, job: Job, plain: Path) -> dict[str, Any]:
     options += ["--group-size", str(job.group_size), "--ratio", "1.0"]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "optimum"
-        run_optimum(["export", "openvino", "-m", str(Path(model).resolve()), *options, str(output)])
+        run_child(*OPTIMUM, "export", "openvino", "-m", str(Path(model).resolve()), *options, str(output))
         found = read(output / MODEL)
         size = sum((output / MODEL).with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
         nodes, expected = linear_nodes(found), linear_nodes(read(plain / MODEL))

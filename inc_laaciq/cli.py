@@ -23,6 +23,7 @@ import click
 
 from inc_laaciq.cli_assess import assess
 from inc_laaciq.cli_gate import gate, report
+from inc_laaciq.cli_pack import pack
 from inc_laaciq.cli_sweep import sweep
 from inc_laaciq.errors import LaaciqError
 
@@ -48,6 +49,7 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     inc-laaciq evaluate OUT -o results.json                loss of every language
     inc-laaciq assess MODEL --texts TEXTS                  what quantization would cost each, before it is done
     inc-laaciq sweep MODEL --texts TEXTS -o sweep.json     the fewest bits that keep each within a margin
+    inc-laaciq pack OUT --model MODEL -o OUT-gptq          as a GPTQ or compressed-tensors checkpoint
     inc-laaciq gate OUT --max-degradation 5%               verdict by language, for CI
     inc-laaciq report OUT --html report.html               what was found, in other formats
 
@@ -241,6 +243,7 @@ cli.add_command(gate)
 cli.add_command(report)
 cli.add_command(assess)
 cli.add_command(sweep)
+cli.add_command(pack)
 
 
 def listen(*, verbose: bool, debug: bool) -> None:

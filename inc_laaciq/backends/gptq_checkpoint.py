@@ -59,7 +59,7 @@ class PackedCheckpoint:
 def write_packed_checkpoint(
     model: nn.Module,
     weights: Mapping[str, QuantizedWeight],
-    folder: Path,
+    folder: Path | None,
     *,
     folds: Sequence[Fold] = (),
     layout: Layout = "gptq",
@@ -75,8 +75,8 @@ def write_packed_checkpoint(
         The float model that was quantized; its norms are scaled meanwhile, and it is left as it was.
     weights : mapping of layer name -> QuantizedWeight
         `weights` of a `Solution`.
-    folder : Path
-        Exists.
+    folder : Path or None
+        Exists; None writes nothing, and still finds everything that writing would find.
     folds : sequence of Fold
         `folds` of the `Solution`.
     layout : "gptq", "gptq_v2" or "compressed-tensors"
@@ -106,7 +106,11 @@ def write_packed_checkpoint(
             missing = sorted({fold.norm for fold in folds} - {fold.norm for fold in applied})
             raise BackendError(f"the norms {', '.join(missing)} cannot take the scale that the codes were solved with")
         floats = FloatTensors(model, set(weights), dtype)
-        n_bytes = write_shards(_all_tensors(floats, packed), folder, shard_bytes=shard_bytes)
+        tensors = _all_tensors(floats, packed)
+        if folder is None:
+            n_bytes = sum(tensor.nbytes for _, tensor in tensors)
+        else:
+            n_bytes = write_shards(tensors, folder, shard_bytes=shard_bytes)
     if facts is None:
         config = compressed_tensors_config(weights, kept)
         readers: dict[str, list[str]] = {}
@@ -114,7 +118,8 @@ def write_packed_checkpoint(
     else:
         config, readers, notes = _gptq_config(model, weights, kept, facts)
     notes += floats.notes()
-    _write_config(model, config, floats.dtype, folder)
+    if folder is not None:
+        _write_config(model, config, floats.dtype, folder)
     return PackedCheckpoint(
         quantization_config=config, dtype=floats.dtype, n_bytes=n_bytes, readers=readers, notes=tuple(notes)
     )

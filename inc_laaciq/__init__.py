@@ -26,6 +26,7 @@ from inc_laaciq.errors import (
 if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
     from inc_laaciq.assess import assess_quantization_risk
+    from inc_laaciq.backends.packed_loading import load_packed_checkpoint
     from inc_laaciq.calibration.layers import linearize
     from inc_laaciq.calibration.loader import LanguageLoader
     from inc_laaciq.quant.language_clip import language_aware_clip
@@ -49,6 +50,7 @@ __all__ = [
     "language_loader",
     "linearize",
     "load_config",
+    "load_packed_checkpoint",
 ]
 
 _LAZY = {
@@ -59,6 +61,7 @@ _LAZY = {
     "language_aware_clip": "inc_laaciq.quant.language_clip",
     "language_loader": "inc_laaciq.api",
     "load_config": "inc_laaciq.api",
+    "load_packed_checkpoint": "inc_laaciq.backends.packed_loading",
 }
 
 register_on_import()

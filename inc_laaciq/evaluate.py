@@ -13,6 +13,7 @@ from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.layers import linearize
 from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import load_model, load_tokenizer, sha256_of_files, tokenizer_sha256, verify_manifest
+from inc_laaciq.checkpoint.folder import find_weights
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.strict_json import parse_object
 from inc_laaciq.errors import IntegrityError, ModelError, SpecError
@@ -199,8 +200,11 @@ def _config(folder: Path) -> Any:
 
 
 def _load_output(folder: Path, runtime: Runtime) -> _Subject:
-    """A `quantize` or `export` output, as it is deployed."""
+    """A `quantize`, `export` or `pack` output, as it is deployed; packed checkpoints compute in float32."""
+    import torch
+
     from inc_laaciq.backends import inc_saved
+    from inc_laaciq.backends.packed_loading import load_packed_checkpoint
 
     file = folder / RECORD
     record = parse_object(file.read_bytes(), where=str(file), floats=True)
@@ -214,10 +218,16 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
     forms = (MODEL_FILE, inc_saved.PACKED, inc_saved.INC_MODEL)
     deployed = next((form for form in forms if (folder / form).exists()), forms[-1])
     required = [deployed, WEIGHTS_FILE] if deployed == MODEL_FILE else [deployed]
+    if "packed" in record:
+        deployed = "packed"
+        required = [path.name for path in find_weights(folder).files]
     verify_manifest(folder, files, required=required)
     tokenizer = load_tokenizer(folder)
     kind = {"kind": "inc"}
-    if deployed == MODEL_FILE:
+    if deployed == "packed":
+        model = load_packed_checkpoint(folder, dtype=torch.float32)
+        kind = {"kind": "packed"}
+    elif deployed == MODEL_FILE:
         model = _openvino_model(folder, runtime)
         kind = {"kind": "openvino", "runtime": runtime}
     elif deployed == inc_saved.PACKED:

@@ -1,4 +1,4 @@
-"""Load a checkpoint in GPTQ layout in plain transformers, without gptqmodel.
+"""Load packed checkpoints in plain transformers: GPTQ layout without gptqmodel, and compressed-tensors' form.
 
 transformers finds the quantizer of a checkpoint by the name in its config.json, and "gptq" belongs to gptqmodel. So
 ours is registered under a name of its own, `la_aciq_gptq`, only when a checkpoint is loaded through here, and the name
@@ -8,6 +8,7 @@ in the file stays "gptq": whoever has gptqmodel loads the same folder with `from
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,21 @@ METHOD = "la_aciq_gptq"
 
 
 def load_packed_checkpoint(folder: str | Path, *, dtype: torch.dtype | None = None) -> Any:
-    """A causal language model from a folder that `inc-laaciq pack --format gptq` wrote.
+    """A causal language model from a folder that `inc-laaciq pack` wrote.
 
     Parameters
     ----------
     folder : path
         No code that comes with a model is run.
     dtype : torch.dtype, optional
-        In which it computes; default is what config.json says. Scales stay in float16 whatever it is.
+        In which it computes; default is what config.json says. Scales of the GPTQ layout stay in float16 whatever it
+        is; the package compressed-tensors, which reads its own form, rounds scales to it.
 
     Returns
     -------
     PreTrainedModel
-        In eval mode. Packed layers are `PackedLinear`: they take the memory of their codes, and one at a time is in
-        float while it runs.  It cannot be saved again or trained; keep the folder.
+        In eval mode. Packed layers of the GPTQ layout are `PackedLinear`: they take the memory of their codes, and one
+        at a time is in float while it runs.  It cannot be saved again or trained; keep the folder.
 
     Raises
     ------
@@ -48,13 +50,14 @@ def load_packed_checkpoint(folder: str | Path, *, dtype: torch.dtype | None = No
     """
     folder = Path(folder)
     found = _quantization(folder)
-    layers = _packed_layers(folder)
-    _register()
+    if found["quant_method"] == "gptq":
+        found |= {"quant_method": METHOD, "layers": _packed_layers(folder)}
+        _register()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with foreign_errors(f"{folder}: transformers cannot load the model"):
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        config.quantization_config = {**found, "quant_method": METHOD, "layers": layers}
+        config.quantization_config = found
         keyword = "dtype" if hasattr(config, "dtype") else "torch_dtype"
         model, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -77,9 +80,15 @@ def _quantization(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         check_kind(folder)
     found = read_config(folder).get("quantization_config")
-    if not isinstance(found, dict) or found.get("quant_method") != "gptq":
+    if not isinstance(found, dict) or found.get("quant_method") not in ("gptq", "compressed-tensors"):
         method = found.get("quant_method") if isinstance(found, dict) else None
-        raise _wrong(folder, "quant_method", method, "'gptq'; from_pretrained of transformers loads other formats")
+        raise _wrong(folder, "quant_method", method, "'gptq' or 'compressed-tensors'")
+    if found["quant_method"] == "gptq":
+        _check_gptq(folder, found)
+    return dict(found)
+
+
+def _check_gptq(folder: Path, found: Mapping[str, Any]) -> None:
     allowed: dict[str, tuple[Any, ...]] = {
         "bits": (2, 4, 8),
         "desc_act": (False,),
@@ -91,7 +100,6 @@ def _quantization(folder: Path) -> dict[str, Any]:
     size = found.get("group_size")
     if type(size) is not int or size < -1 or size == 0:
         raise _wrong(folder, "group_size", size, "a number of columns, or -1")
-    return dict(found)
 
 
 def _wrong(folder: Path, key: str, given: Any, allowed: str) -> ModelError:

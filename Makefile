@@ -7,6 +7,8 @@
 
 PYTHON ?= python3.11
 PIP_ARGS ?=
+# A file's tests stay together: they share models and exports that take long to make.
+PYTEST_ARGS ?= -n auto --dist loadfile
 EXTRAS := adaptor,datasets,openvino,dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -17,13 +19,13 @@ demo: .venv/installed
 	.venv/bin/inc-laaciq quantize yaml/w4g64_sym.yaml --compare rtn --output demo-output --overwrite
 
 test: .venv/installed
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q $(PYTEST_ARGS)
 
 test-all: test test-inc26
 
 test-inc26: .venv-inc26/installed
 	.venv-inc26/bin/python -m pip show neural-compressor | grep '^Version: 2\.6'
-	.venv-inc26/bin/python -m pytest -q -m inc
+	.venv-inc26/bin/python -m pytest -q $(PYTEST_ARGS) -m inc
 
 check: .venv/installed
 	.venv/bin/ruff check .

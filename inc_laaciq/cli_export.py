@@ -94,6 +94,8 @@ def _export(args: Namespace) -> int:
     from inc_laaciq.openvino import export
 
     cli.listen(verbose=args.verbose, debug=args.debug)
+    if not (args.verbose or args.debug):
+        _silence_transformers()
     given: dict[str, Any] = {key: value for key, value in vars(args).items() if key in _ARGUMENTS}
     if args.task == "auto":
         del given["task"]
@@ -104,6 +106,14 @@ def _export(args: Namespace) -> int:
     cli.print_report(result.report)
     click.echo(f"Written to {result.folder}")
     return result.exit_code
+
+
+def _silence_transformers() -> None:
+    """optimum-cli imported it, too early for the environment that `listen` sets."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 _ARGUMENTS = (

@@ -135,6 +135,7 @@ def export(
     inputs = input_paths(model, config, run)
     with atomic_folder(output, overwrite=overwrite, inputs=inputs) as folder:
         from inc_laaciq.artifacts import REPORTS, write_export
+        from inc_laaciq.backends.openvino_export import check_exportable
         from inc_laaciq.backends.openvino_ir import require_openvino
         from inc_laaciq.evaluation.gate import exit_code
         from inc_laaciq.export_run import run_export
@@ -150,6 +151,7 @@ def export(
             allow_pickle=allow_pickle,
             check=_carries,
         )
+        check_exportable(job.source.model.config.model_type, form.task)
         if form.floats is None:
             form = replace(form, floats=_stored_floats(job.source.folder))
         # Besides what `quantize` writes, the float model is there for a time, in OpenVINO's form.

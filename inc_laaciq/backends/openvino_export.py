@@ -11,6 +11,29 @@ from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.errors import BackendError, ModelError
 
 
+def check_exportable(model_type: str, task: str) -> None:
+    """Refuse a kind of model that optimum-intel cannot export, before any long work.
+
+    Raises
+    ------
+    ModelError
+    """
+    require_openvino()
+    with quiet():
+        import optimum.exporters.openvino  # noqa: F401 - it makes its models known there
+        from optimum.exporters.tasks import TasksManager
+
+        try:
+            known = TasksManager.get_supported_tasks_for_model_type(model_type, "openvino", library_name="transformers")
+        except KeyError:
+            known = {}
+    if task not in known:
+        raise ModelError(
+            f"optimum-intel cannot export a {model_type} model for {task} to OpenVINO. Try a newer optimum-intel, or "
+            "`inc-laaciq quantize`, which goes another way"
+        )
+
+
 def export_float(model: Any, tokenizer: Any, folder: Path, *, task: str, trust_remote_code: bool = False) -> Path:
     """Export a model in float32, with its configuration and tokenizer.
 

@@ -153,12 +153,6 @@ def stamp(model: Any, facts: dict[str, str]) -> None:
         model.set_rt_info(value, [_ROOT, *key.split(".")])
 
 
-def read_stamp(model: Any, key: str) -> str | None:
-    """A fact that `stamp` wrote; None if it is not there."""
-    path = [_ROOT, *key.split(".")]
-    return model.get_rt_info(path).astype(str) if model.has_rt_info(path) else None
-
-
 def as_array(constant: Any) -> np.ndarray[Any, Any]:
     """Values of a constant; integers of four bits, which are packed two in a byte, each by itself."""
     kind = constant.get_element_type().get_type_name()

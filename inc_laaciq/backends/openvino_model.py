@@ -96,7 +96,7 @@ def _check_ends(model: Any) -> None:
 def _inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor, names: set[str]) -> Mapping[str, Any]:
     """Inputs of an exported model, as many of them as it has."""
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-    beams = np.arange(len(input_ids), dtype=np.int32)  # left out, it is taken for zeros
+    beams = np.arange(len(input_ids), dtype=np.int32)  # each row goes on with its own cache
     values = (input_ids.numpy(), attention_mask.numpy(), positions.numpy(), beams)
     return {name: value for name, value in zip(_INPUTS, values, strict=True) if name in names}
 

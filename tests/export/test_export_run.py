@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stamps import read_stamp
 from torch import nn
 
-from inc_laaciq.backends.openvino_ir import linear_nodes, read_ir, read_stamp
+from inc_laaciq.backends.openvino_ir import linear_nodes, read_ir
 from inc_laaciq.backends.openvino_model import OpenVINOModel
 from inc_laaciq.backends.openvino_weights import stored_weights
 from inc_laaciq.calibration.layers import linearize

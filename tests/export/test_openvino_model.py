@@ -7,9 +7,10 @@ import openvino
 import pytest
 import torch
 from openvino import opset13
+from stamps import read_stamp
 
 from inc_laaciq.backends.openvino_export import export_float, save_ir
-from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, read_stamp, stamp
+from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, stamp
 from inc_laaciq.backends.openvino_model import OpenVINOModel
 from inc_laaciq.errors import IntegrityError, ModelError
 

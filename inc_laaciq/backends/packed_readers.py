@@ -1,7 +1,7 @@
-"""What each reader of a GPTQ-layout checkpoint cannot do with it, by the code of its loader.
+"""What each reader of a GPTQ-layout checkpoint cannot do with it.
 
-Read in neural-compressor 3.10 (the loader for Gaudi was read and its packing run on a CPU, never the card),
-gptqmodel 7.7 and optimum 2.3.
+Found by running neural-compressor 3.10 on a CPU and gptqmodel 7.7 (its torch kernel, through transformers and by
+itself).  Of the loader for Gaudi the code was read and its packing run on a CPU, never the card.
 """
 
 from __future__ import annotations
@@ -96,13 +96,14 @@ def problems(
         found[GPTQMODEL].append(f"it knows no groups of {form.group_size}")
     if not facts.middle_only and facts.variant == "gptq":
         found[GPTQMODEL].append(
-            "its own loader refuses zero points outside the middle in this form, and takes gptq_v2 (transformers, with "
-            "gptqmodel behind it, takes both)"
+            "its own loader takes zero points outside the middle only in gptq_v2; through transformers it takes both"
         )
     if head in quantized:
-        found[GPTQMODEL].append("transformers leaves the output projection to no quantizer")
+        found[GPTQMODEL].append("through transformers the output projection stays unread; its own loader takes it")
     if _modules_in_block(quantized, kept) is None:
-        found[GPTQMODEL].append("transformers needs the same layers in float in every block")
+        found[GPTQMODEL].append(
+            "through transformers the same layers must be in float in every block; its own loader takes others"
+        )
     return found
 
 

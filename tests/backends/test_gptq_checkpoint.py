@@ -187,7 +187,9 @@ def test_config_says_which_layers_are_in_float(tmp_path):
     ]
     uneven = write_packed_checkpoint(model, solved(model, inside[:1]), None)
     assert "modules_in_block_to_quantize" not in uneven.quantization_config
-    assert uneven.readers[GPTQMODEL] == ["transformers needs the same layers in float in every block"]
+    assert uneven.readers[GPTQMODEL] == [
+        "through transformers the same layers must be in float in every block; its own loader takes others"
+    ]
 
 
 def test_readers_are_told_apart(small, tmp_path):
@@ -198,7 +200,7 @@ def test_readers_are_told_apart(small, tmp_path):
     assert "not exact in bfloat16" in " ".join(written.notes)
     positive = write_packed_checkpoint(model, weights, None, positive_scales=True)
     assert not positive.quantization_config["sym"]
-    assert "refuses zero points outside the middle" in positive.readers[GPTQMODEL][0]
+    assert "takes zero points outside the middle only in gptq_v2" in positive.readers[GPTQMODEL][0]
     wide = write_packed_checkpoint(model, solved(model, linear_names(model), bits=5), None)
     assert wide.readers[GAUDI] == ["it takes 4-bit codes, and these have 8"]
     assert wide.notes[0] == "codes of 5 bits are stored in 8 bits"
@@ -208,7 +210,7 @@ def test_readers_are_told_apart(small, tmp_path):
     head = write_packed_checkpoint(model, solved(model, linear_names(model, head=True), group_size=8), None)
     assert head.readers[GPTQMODEL] == [
         "it knows no groups of 8",
-        "transformers leaves the output projection to no quantizer",
+        "through transformers the output projection stays unread; its own loader takes it",
     ]
     assert not list(tmp_path.iterdir())
 

@@ -154,7 +154,7 @@ def _check_reference(subject: _Subject, before: _Subject, model: str | Path, ref
             "the model that was quantized."
         )
     # Only our own record tells what a model was made from.
-    if subject.configuration_sha256 is not None and subject.provenance.get("sha256") != before.provenance["sha256"]:
+    if subject.configuration_sha256 is not None and subject.provenance.get("sha256") != before.provenance.get("sha256"):
         _log.warning(
             "%s was not quantized from %s: flips and divergence are not those of quantization.", model, reference
         )
@@ -172,10 +172,10 @@ def _load_float(model: str | Path, loading: dict[str, Any]) -> _Subject:
 
 
 def _load_ir(folder: Path, runtime: Runtime) -> _Subject:
-    """An OpenVINO model that another tool exported: nothing is known of the float model behind it."""
+    """An OpenVINO model that another tool exported: the float model behind it is not known, so it has no hash here."""
     tokenizer = load_tokenizer(folder)
     files = [folder / MODEL_FILE, folder / WEIGHTS_FILE]
-    provenance = {"name": model_name(str(folder)), "sha256": sha256_of_files(files)}
+    provenance = {"name": model_name(str(folder)), "files_sha256": sha256_of_files(files)}
     return _Subject(
         model=_openvino_model(folder, runtime),
         tokenizer=tokenizer,

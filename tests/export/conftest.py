@@ -21,11 +21,13 @@ with warnings.catch_warnings():  # optimum-intel and what it imports warn while 
     pytest.importorskip("openvino", exc_type=ImportError)
     pytest.importorskip("optimum.intel.openvino", exc_type=ImportError)
 
+from tiny_exports import CHECKPOINTS, OPTIONS, Run, configuration
 from tiny_models import ARCHITECTURES
 
 from inc_laaciq.backends.openvino_export import export_float
 from inc_laaciq.backends.openvino_ir import read_ir
 from inc_laaciq.calibration.layers import linearize
+from inc_laaciq.openvino import export
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "small_bloom"
 LANGUAGES = ("en", "fi")
@@ -95,6 +97,24 @@ def float_ir(tmp_path_factory, bpe):
                 warnings.simplefilter("ignore")
                 folder = tmp_path_factory.mktemp(f"ir-{name}") / name
                 made[name] = FloatIR(model, export_float(model, bpe, folder, task="text-generation-with-past"))
+        return made[name]
+
+    return give
+
+
+@pytest.fixture(scope="session")
+def run(checkpoint, texts, tmp_path_factory):
+    """Give the export of an architecture, made once."""
+    made: dict[str, Run] = {}
+
+    def give(name: str) -> Run:
+        if name not in made:
+            source = checkpoint(name, **CHECKPOINTS.get(name, {}))
+            options = dict(OPTIONS.get(name, {}))
+            if name == "xglm":
+                options["evaluation"] = texts / "evaluation"
+            output = tmp_path_factory.mktemp("export") / name
+            made[name] = Run(source, export(source, output, configuration(name, texts), **options))
         return made[name]
 
     return give

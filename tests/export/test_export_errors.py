@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -202,10 +203,9 @@ def test_a_full_disk(checkpoint, small_disk, when):
     filler = small_disk / "filler"
 
     def fill(*_):
-        with open(filler, "wb") as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(b"x" * 65536)
-                file.flush()
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while file.write(b"x" * 65536):
+                pass
 
     if when == "before":
         filler.write_bytes(b"x" * 1_500_000)

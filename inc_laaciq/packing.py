@@ -71,11 +71,10 @@ def read_output(folder: Path) -> Output:
 
 def _refusal(record: Mapping[str, Any]) -> str:
     """Fails closed: with a policy, what its own run did not let through, or cannot be understood, is not packed."""
-    verdict, policy = record.get("verdict"), record.get("policy")
-    if policy is None or verdict == "PASS":
-        return ""
-    key = _CONSEQUENCES.get(str(verdict))
-    if key is not None and isinstance(policy, dict) and policy.get(key) == "warn":
+    verdict, policy = record.get("verdict"), _part(record, "policy")
+    consequence = policy.get(_CONSEQUENCES.get(str(verdict), ""))
+    was_asked = policy.get("sha256") is not None
+    if verdict == "PASS" or consequence == "warn" or (verdict == "NOT-RUN" and policy and not was_asked):
         return ""
     worst = record.get("worst_language")
     return f"its gate says {verdict}" + (f"; the language that loses most is {worst}" if worst else "")

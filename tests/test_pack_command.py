@@ -25,6 +25,8 @@ from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.checkpoint import load_model, sha256_of_files
 from inc_laaciq.config import read_config
 from inc_laaciq.errors import IntegrityError, SpecError
+from inc_laaciq.evaluation.gate import judge
+from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.job import prepare
 from inc_laaciq.output import atomic_folder
 from inc_laaciq.packing import read_output
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.inc
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small_bloom"
 MODEL = RECIPE / "model"
+EMPTY = Evaluation(source="", id="", name="", model={}, tokenizer={}, texts={}, losses={}, missing={})
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +159,8 @@ def test_a_folder_is_needed_and_is_replaced_only_if_asked(main, output, tmp_path
         {"verdict": "INCONCLUSIVE", "policy": {"inconclusive": "fail"}},
         {"verdict": "of another version"},
         {"verdict": None},
+        {"verdict": "FAIL", "policy": None},
+        {"verdict": "NOT-RUN", "policy": {}},
     ],
 )
 def test_what_its_gate_does_not_let_through_is_refused(main, copied, changes, tmp_path):
@@ -177,7 +182,9 @@ def test_a_failed_model_is_kept_apart_if_asked(main, copied, tmp_path):
 
 
 def test_without_a_gate_nothing_was_asked(copied):
-    assert read_output(copied(policy=None, verdict="NOT-RUN")).refusal == ""
+    """The record then has a policy without bounds, which `judge` writes for None."""
+    nothing = judge(EMPTY, EMPTY, None)
+    assert read_output(copied(policy=nothing["policy"], verdict=nothing["verdict"])).refusal == ""
 
 
 def test_another_float_model_is_refused(main, output, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,7 @@ def assess_quantization_risk(
 def _corpus(languages: str | Path | Mapping[str, Sequence[str]]) -> tuple[Corpus, str | None]:
     """Text, and where it is from as a configuration can name it."""
     if not isinstance(languages, Mapping):
-        return read_texts(languages), os.path.abspath(languages)
+        return read_texts(languages), str(languages)
     tags = canonical_languages(languages)
     texts = {}
     for tag, (given, sentences) in zip(tags, languages.items(), strict=True):

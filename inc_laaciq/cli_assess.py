@@ -65,11 +65,13 @@ def assess(
     """  # noqa: D301 - click's mark of text to leave as it is
     from inc_laaciq import cli
     from inc_laaciq.output import check_file, write_json_atomic, write_text_atomic
+    from inc_laaciq.output.checks import refuse_inputs
 
     written = [path for path in (output, to_html, to_config) if path is not None]
     if len({path.resolve() for path in written}) < len(written):
         raise SpecError("two outputs have the same file. Give each its own")
     for path in written:
+        refuse_inputs(path, [model, texts])
         check_file(path)
     with cli.stages(verbose=flags["verbose"]) as progress:
         from inc_laaciq.assess import assess_quantization_risk
@@ -85,7 +87,9 @@ def assess(
     if to_config is not None:
         import yaml
 
-        text = yaml.safe_dump(document["recommendation"]["config"], sort_keys=False, allow_unicode=True)
+        recommended = document["recommendation"]["config"]
+        recommended["la_aciq"]["calibration"]["texts"] = str(texts.resolve())  # paths in a file are relative to it
+        text = yaml.safe_dump(recommended, sort_keys=False, allow_unicode=True)
         write_text_atomic(to_config, text)
     for path in written:
         click.echo(f"Written to {path}")

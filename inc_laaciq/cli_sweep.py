@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import click
 
-from inc_laaciq.errors import SpecError
+from inc_laaciq.errors import BackendError, SpecError
 
 _FILE = click.Path(path_type=Path)
 
@@ -76,18 +77,28 @@ def sweep(
     """  # noqa: D301 - click's mark of text to leave as it is
     from inc_laaciq import cli
     from inc_laaciq.output import check_file, write_json_atomic, write_text_atomic
+    from inc_laaciq.output.checks import refuse_inputs
     from inc_laaciq.output.files import write_bytes_atomic
 
     written = [path for path in (output, to_markdown, to_svg) if path is not None]
     if len({path.resolve() for path in written}) < len(written):
         raise SpecError("two outputs have the same file. Give each its own")
-    for path in written:
+    folder = cells if cells is not None else output.with_suffix(".cells")
+    inputs = [path for path in (model, texts, options["calibration"]) if path is not None]
+    for path in [*written, folder]:
+        refuse_inputs(path, inputs)
+    if folder.exists() and not folder.is_dir():
+        raise SpecError(f"{folder} is no folder, and finished parts need one. Give --cells another")
+    for path in [*written, folder / "sweep" if folder.is_dir() else folder]:
         check_file(path)
+    if folder.resolve() in {path.resolve() for path in written}:
+        raise SpecError(f"{folder} is both a result and the folder of finished parts. Give --cells another")
+    if to_svg is not None and importlib.util.find_spec("matplotlib") is None:
+        raise BackendError("a picture needs matplotlib: pip install 'inc-laaciq[plots]'")
     with cli.stages(verbose=flags["verbose"]) as progress:
         from inc_laaciq.sweep import prepare_sweep
 
         chosen = None if methods is None else tuple(methods.split(","))
-        folder = cells if cells is not None else output.with_suffix(".cells")
         job, about = prepare_sweep(model, texts, folder, methods=chosen, progress=progress, **options)
         missing = job.forget() if restart and not dry_run else job.missing
         if dry_run:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.corpus import read_texts
@@ -23,7 +27,7 @@ from inc_laaciq.provenance import versions
 from inc_laaciq.quant.grid import Scheme
 from inc_laaciq.run_report import model_name
 from inc_laaciq.sweeping.cells import Cells
-from inc_laaciq.sweeping.sweep import Sweep, SweepSpec
+from inc_laaciq.sweeping.sweep import PLAIN, Sweep, SweepSpec
 
 
 def prepare_sweep(
@@ -103,13 +107,18 @@ def prepare_sweep(
         "model": source.weights_sha256,
         "tokenizer": source.tokenizer_sha256,
         "evaluation": evaluation.sha256,
-        "calibration": calibration_sha256,
-        "calibration_tokens": calibration_tokens,
+        "config": _config_sha256(source),
         "tokens_per_language": tokens_per_language,
         "seed": seed,
         "group_size": size,
         "scheme": scheme,
         "versions": versions(),
+        "threads": torch.get_num_threads(),
+    }
+    calibrated = {
+        "calibration": calibration_sha256,
+        "calibration_tokens": calibration_tokens,
+        "settings": hashlib.sha256(repr(replace(settings, calibration=None)).encode()).hexdigest(),
     }
     about = {
         "model": {"name": model_name(source.source), "sha256": source.weights_sha256},
@@ -118,7 +127,15 @@ def prepare_sweep(
         "versions": versions(),
         "notes": list(dict.fromkeys(notes)),
     }
-    return Sweep(source, spec, evaluation, corpus, loader, settings, Cells(cells, shared), progress), about
+    kept = Cells(cells, shared, calibrated, data_free=(PLAIN,))
+    return Sweep(source, spec, evaluation, corpus, loader, settings, kept, progress), about
+
+
+def _config_sha256(source: LoadedModel) -> str:
+    """Hash of the model's configuration, without where it was loaded from."""
+    config: Any = source.model.config
+    content = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _calibrated(source: LoadedModel, settings: LaaciqSpec, corpus: Corpus, progress: Progress | None) -> LanguageLoader:

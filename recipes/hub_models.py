@@ -12,6 +12,7 @@ later one fails. The gate may well fail: its exit code is that of this script.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -164,9 +165,14 @@ def yaml_of(options: argparse.Namespace) -> str:
 tuning: {{strategy: {{name: la_aciq}}}}
 la_aciq:
   mode: balanced
-  calibration: {{texts: {Path(options.calibration).resolve()}, tokens_per_language: {options.tokens}}}
-  evaluation: {{texts: {Path(options.evaluation).resolve()}, tokens_per_language: {options.tokens}}}
+  calibration: {{texts: {_quoted(options.calibration)}, tokens_per_language: {options.tokens}}}
+  evaluation: {{texts: {_quoted(options.evaluation)}, tokens_per_language: {options.tokens}}}
 """
+
+
+def _quoted(path: str) -> str:
+    """A path that means the same to yaml, whatever characters it has."""
+    return json.dumps(str(Path(path).resolve()))
 
 
 def commands_of(options: argparse.Namespace) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ ALLOWED = {
     "calibration": {"calibration", "quant", "config", "languages"},
     "assessment": {"assessment", "evaluation", "fair", "calibration", "quant", "config", "languages", "memory"},
     "sweeping": {"sweeping", "assessment", "layerwise", "evaluation", "calibration", "quant", "config", "checkpoint"}
-    | {"languages", "output"},
+    | {"languages", "memory", "output", "planning"},
     "fair": {"fair", "calibration", "quant", "config", "memory"},
     "evaluation": {"evaluation", "calibration", "config", "checkpoint", "languages"},
     "report": {"report", "planning", "languages", "evaluation", "output"},

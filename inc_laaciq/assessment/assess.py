@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -29,11 +30,12 @@ from inc_laaciq.calibration.layers import Layer, find_layers, fitting_group_size
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.config import WeightSpec
 from inc_laaciq.config.bounds import Bound
-from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
+from inc_laaciq.errors import EvaluationError, NumericError, ResourceError, SpecError
 from inc_laaciq.evaluation.results import finite
 from inc_laaciq.languages import name, script
 from inc_laaciq.memory import available_memory
 from inc_laaciq.quant.grid import Scheme
+from inc_laaciq.quant.solver import check_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -117,7 +119,7 @@ def assess(
     rows = _rows(corpus, tokenizer, spec, row_length)
     names = [layer.name for layer in layers]
     _check_memory(model, layers)
-    errors = {found: rounding_error(linear_layer(model, found).weight, weight) for found in names}
+    errors = {found: _error(model, found, weight) for found in names}
     predicted = predict_rises(model, errors, rows, progress)
     if not predicted.rises:
         first = next(iter(predicted.invalid.items()))
@@ -145,7 +147,7 @@ def assess(
                 [finite(risk.degradation * risk.shares[n]) for risk in risks.values()] for n in range(len(names))
             ],
         },
-        "recommendation": _recommendation(layers, risks, spec, weight, source),
+        "recommendation": _recommendation(layers, risks, spec, weight, source, sorted(missing)),
     }
 
 
@@ -174,8 +176,18 @@ def _rows(
 
 def _bytes(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Any]) -> NDArray[np.int64]:
     """UTF-8 bytes that the predicted tokens of each row spell; tokens of half a character count as its replacement."""
-    texts = (tokenizer.decode(row[0, 1:], skip_special_tokens=True) for row in rows)
+    between = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}  # no text; unknown tokens are
+    kept = ([int(token) for token in row[0, 1:] if int(token) not in between] for row in rows)
+    texts = (tokenizer.decode(ids, skip_special_tokens=False) for ids in kept)
     return np.array([max(1, len(text.encode())) for text in texts], dtype=np.int64)
+
+
+def _error(model: nn.Module, layer: str, weight: WeightSpec) -> torch.Tensor:
+    try:
+        check_finite(linear_layer(model, layer).weight)
+    except NumericError as error:
+        raise NumericError(f"layer {layer!r}: {error}. Repair the model") from None
+    return rounding_error(linear_layer(model, layer).weight, weight)
 
 
 def _check_memory(model: nn.Module, layers: Sequence[Layer]) -> None:
@@ -185,7 +197,7 @@ def _check_memory(model: nn.Module, layers: Sequence[Layer]) -> None:
     if available is not None and needed > available:
         raise ResourceError(
             f"the rounding errors of all weights take {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free. "
-            "Load the model in bfloat16, or use a larger machine"
+            "Use a larger machine, or give a model that was loaded in bfloat16 to assess_quantization_risk"
         )
 
 
@@ -209,7 +221,7 @@ def _languages(
             "risk": risk.risk,
             "baseline_loss": risk.loss,
             "layers": [{"name": layer, "share": share} for layer, share in leading_layers(risk.shares, names)],
-            "effective_kurtosis": finite(float((risk.activation * kurtosis).sum())),
+            "effective_kurtosis": finite(_mean_over_finite(kurtosis, risk.activation)),
             "outlier_activation": float(risk.activation[is_outlier].sum()),
             "tokens_per_byte": risk.n_tokens / risk.n_bytes,
             "rows": risk.n_rows,
@@ -219,9 +231,16 @@ def _languages(
     return dict(sorted({**found, **{tag: {"name": name(tag), "missing": why} for tag, why in missing.items()}}.items()))
 
 
+def _mean_over_finite(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Weighted mean; a layer whose weights are all equal has no kurtosis, and is left out."""
+    is_finite = np.isfinite(values) & (weights > 0)
+    total = float(weights[is_finite].sum())
+    return float((weights * np.where(is_finite, values, 0.0))[is_finite].sum() / total) if total else float("nan")
+
+
 def _difference(rises: Mapping[str, Rises], n_bytes: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
     seen = difference(rises, n_bytes)
-    return {"p": finite(seen.p), "is_seen": seen.is_seen}
+    return {"p": finite(seen.p), "is_seen": seen.is_seen, "languages": list(seen.languages)}
 
 
 def _is_outlier(shape: Shape, spec: AssessSpec) -> bool:
@@ -246,6 +265,7 @@ def _recommendation(
     spec: AssessSpec,
     weight: WeightSpec,
     source: str | None,
+    not_assessed: list[str],
 ) -> dict[str, Any]:
     by_layer = {tag: risk.degradation * risk.shares for tag, risk in risks.items()}
     allowed = {tag: allowed_degradation(spec.limit, risk.n_bytes / risk.n_tokens) for tag, risk in risks.items()}
@@ -257,7 +277,8 @@ def _recommendation(
         "mode": found.mode,
         "raised": list(found.raised),
         "raised_bits": found.raised_bits if found.raised else None,
-        "is_enough": found.is_enough,
+        "is_enough": found.is_enough and not not_assessed,
+        "not_assessed": not_assessed,
         "predicted_degradation": dict(found.predicted),
         "config": None if source is None else configuration(found, source),
     }

@@ -18,11 +18,13 @@ MODES = {"balanced": 0.4, "fair": 0.25}
 """What is left of the degradation of plain rounding, cheapest mode first: by the worst language's divergence from the
 float model, on the small models, rounded up. benchmarks/results/methods_*.json have what was measured."""
 
+_ODD = 7  # takes the place of 8 bits wherever it is stored
+
 MOST_RAISED = 0.25
 """Share of the weights beyond which more bits for all are better than more bits for some."""
 
 # Neural Compressor unpacks asymmetric 8-bit weights wrongly, so they are refused.
-_WIDTHS = {"sym": (2, 3, 4, 5, 6, 8), "asym": (2, 3, 4, 5, 6)}
+_WIDTHS = {"sym": (2, 3, 4, 5, 6, 7, 8), "asym": (2, 3, 4, 5, 6, 7)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,8 @@ def recommend(
     allowed : mapping of language -> float
         Nats per byte.
     """
-    widths = sorted({weight.bits, *(width for width in _WIDTHS[weight.scheme] if width > weight.bits)})
+    wider = (width for width in _WIDTHS[weight.scheme] if width > weight.bits and width != _ODD)
+    widths = sorted({weight.bits, *wider})
     most = widths[-1]
     predicted: dict[str, float] = {}
     for bits in widths:
@@ -96,6 +99,8 @@ def _made(
     *,
     is_enough: bool,
 ) -> Recommendation:
+    if weight.bits not in _WIDTHS[weight.scheme]:
+        weight = replace(weight, scheme="sym")  # which costs about the same
     return Recommendation(
         weight=weight,
         mode=mode,

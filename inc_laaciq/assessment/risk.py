@@ -120,19 +120,35 @@ class Difference:
         That rows of one and the same text differ as much, by Welch's analysis of variance; NaN if it cannot be told.
     is_seen : bool
         `p` is below 0.05.
+    languages : tuple of str
+        That could be asked: those with two rows or more that are not all the same.
     """
 
     p: float
     is_seen: bool
+    languages: tuple[str, ...]
 
 
 def difference(rises: Mapping[str, Rises], n_bytes: Mapping[str, NDArray[np.int64]]) -> Difference:
     """Test whether the predicted degradation is the same for all languages."""
-    groups = [rises[tag].rise.sum(1) / n_bytes[tag] for tag in rises if len(rises[tag].tokens) > 1]
-    if len(groups) < 2 or any(np.ptp(group) == 0 for group in groups):
-        return Difference(p=math.nan, is_seen=False)
-    p = float(stats.f_oneway(*groups, equal_var=False).pvalue)
-    return Difference(p=p, is_seen=p < 1 - CONFIDENCE)
+    groups = {tag: found.rise.sum(1) / n_bytes[tag] for tag, found in rises.items()}
+    groups = {tag: group for tag, group in groups.items() if len(group) > 1 and np.ptp(group) > 0}
+    if len(groups) < 2:
+        return Difference(p=math.nan, is_seen=False, languages=tuple(groups))
+    p = _welch_p(list(groups.values()))
+    return Difference(p=p, is_seen=p < 1 - CONFIDENCE, languages=tuple(groups))
+
+
+def _welch_p(groups: Sequence[NDArray[np.float64]]) -> float:
+    """Welch's analysis of variance; scipy has it from 1.16 on only.  Source: Welch 1951, Biometrika 38."""
+    k = len(groups)
+    n = np.array([len(group) for group in groups])
+    means = np.array([group.mean() for group in groups])
+    weights = n / np.array([group.var(ddof=1) for group in groups])
+    mean = (weights * means).sum() / weights.sum()
+    spread = ((1 - weights / weights.sum()) ** 2 / (n - 1)).sum() / (k**2 - 1)
+    ratio = (weights * (means - mean) ** 2).sum() / (k - 1) / (1 + 2 * (k - 2) * spread)
+    return float(stats.f.sf(ratio, k - 1, 1 / (3 * spread)))
 
 
 def leading_layers(shares: NDArray[np.float64], names: Sequence[str], n: int = 5) -> list[tuple[str, float]]:

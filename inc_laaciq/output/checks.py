@@ -37,7 +37,7 @@ def check_output(
     target = resolve(path)
     with disk_errors(target, needed=max(needed_bytes, 1)):
         _refuse_place(target)
-        _refuse_inputs(target, inputs)
+        refuse_inputs(target, inputs)
         refuse_occupied(target, overwrite=overwrite)
         refuse_foreign(failed_path(target))
         check_unlocked(target)
@@ -107,8 +107,18 @@ def _refuse_place(target: Path) -> None:
         )
 
 
-def _refuse_inputs(target: Path, inputs: Sequence[str | Path]) -> None:
+def refuse_inputs(target: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuse what would be written over an input, into one, or around one.
+
+    Parameters
+    ----------
+    target : Path
+    inputs : sequence of path
+        Those that do not exist, such as hub ids, are passed over.
+    """
     for given in inputs:
+        if not os.path.lexists(given):
+            continue
         source = resolve(given)
         for place in (target, failed_path(target)):
             if _same(place, source):

@@ -65,22 +65,33 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         f"of {limit}, low where the whole interval is below half of it.",
         f"Most of it comes from {', '.join(_leading(document))}.",
     ]
-    p = document["difference"]["p"]
-    if document["difference"]["is_seen"]:
-        found.append(f"Languages differ beyond what the sampling of text explains (p {numbers.probability(p)}).")
-    else:
-        known = "" if p is None else f" (p {numbers.probability(p)})"
-        found.append(f"No effect here: languages differ no more than the sampling of text explains{known}.")
+    found.append(_difference(document))
     if outliers := [visible(layer["name"]) for layer in document["layers"] if layer["is_outlier"]]:
         found.append(f"Layers with outlier weights: {', '.join(outliers[:8])}{', ...' if len(outliers) > 8 else ''}.")
     mode = f"mode {advice['mode']}, {_grid(advice)}"
     if advice["raised"]:
         mode += f", {len(advice['raised'])} layers at {advice['raised_bits']} bits"
-    if advice["is_enough"]:
+    unknown = ", ".join(visible(tag) for tag in advice["not_assessed"])
+    if unknown:
+        found.append(f"To begin with: {mode}. Nothing is known of {unknown}; give text of every language.")
+    elif advice["is_enough"]:
         found.append(f"Recommended: {mode}. Predicted to keep every language within {limit}; a gate has to confirm it.")
     else:
         found.append(f"Even {mode} is predicted to cost a language more than {limit}.")
     return found
+
+
+def _difference(document: Mapping[str, Any]) -> str:
+    seen = document["difference"]
+    if seen["p"] is None:
+        return "Whether languages differ cannot be told: it takes two languages with two rows of text each."
+    measured = [tag for tag, entry in document["languages"].items() if "missing" not in entry]
+    left_out = [visible(tag) for tag in measured if tag not in seen["languages"]]
+    asked = f", {', '.join(left_out)} not asked" if left_out else ""
+    p = f"(p {numbers.probability(seen['p'])}{asked})"
+    if seen["is_seen"]:
+        return f"Languages differ beyond what the sampling of text explains {p}."
+    return f"No effect here: languages differ no more than the sampling of text explains {p}."
 
 
 def _leading(document: Mapping[str, Any], n: int = 3) -> list[str]:
@@ -123,7 +134,7 @@ def assessment_to_html(document: Mapping[str, Any]) -> str:
     return _template().render(
         headers=_HEADERS,
         rows=rows,
-        sentences=sentences(document),
+        sentences=[*sentences(document), *(f"note: {visible(note)}" for note in document["notes"])],
         heat=heat(shown),
         title=visible(document["model"]["name"]),
         headline=f"{high} of {len(rows)} languages at high risk",

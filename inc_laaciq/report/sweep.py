@@ -17,7 +17,7 @@ from inc_laaciq.report.characters import visible
 from inc_laaciq.report.markdown import escape, table
 
 _NONE = "none"
-_Z = 1.96
+_Z = 1.645  # to the one-sided 95 % bound
 
 
 def width_rows(document: Mapping[str, Any]) -> list[list[str]]:
@@ -64,7 +64,8 @@ def _explained(document: Mapping[str, Any]) -> str:
     text = f"at most {quota} tokens a language" if quota else "all of the text"
     return (
         f"Degradations in {numbers.UNIT} with one standard error, on {text}. Fewest bits: from there on upwards, the "
-        f"upper end of a language's 95 % interval is within {spec['margin']}; '{_NONE}' where no width is."
+        f"one-sided 95 % bound of a language is within {spec['margin']}; '{_NONE}' where no width is, or the text is "
+        "too little to say so."
     )
 
 
@@ -107,11 +108,18 @@ def print_sweep(document: Mapping[str, Any], console: Console) -> None:
     """Print both tables."""
     _print(console, _WIDTHS, width_rows(document))
     _print(console, ("tag", "language", *document["spec"]["methods"]), language_rows(document))
-    lines = [_explained(document), *theory_lines(document)]
-    lines += [f"{visible(tag)} was not measured: {visible(why)}" for tag, why in document["missing"].items()]
-    lines += [f"note: {visible(note)}" for note in document["notes"]]
-    for line in lines:
+    for line in _lines(document):
         console.print(Text(line.encode(console.encoding, "backslashreplace").decode(console.encoding)))
+
+
+def _lines(document: Mapping[str, Any]) -> list[str]:
+    """What the tables mean, what was asked besides, and what was not measured."""
+    return [
+        _explained(document),
+        *theory_lines(document),
+        *(f"{visible(tag)} was not measured: {visible(why)}" for tag, why in document["missing"].items()),
+        *(f"note: {visible(note)}" for note in document["notes"]),
+    ]
 
 
 def _print(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -133,8 +141,7 @@ def sweep_to_markdown(document: Mapping[str, Any]) -> str:
             ("tag", "language", *(f"fewest bits, {method}" for method in methods)),
             [[escape(cell) for cell in row] for row in language_rows(document)],
         ),
-        _explained(document),
-        *(escape(line) for line in theory_lines(document)),
+        *(escape(line) for line in _lines(document)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -187,7 +194,7 @@ def _panel(panel: Any, method: str, cells: Sequence[Mapping[str, Any]]) -> None:
         marker="o",
         markersize=4,
         capsize=3,
-        label="worst language",
+        label="worst language, to its 95 % bound",
         zorder=3,
     )
     for cell, entry in zip(cells, worst, strict=True):

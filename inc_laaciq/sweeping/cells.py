@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,25 @@ class Cells:
     folder : Path
     shared : mapping
         What all cells depend on: model, texts, settings, versions.  A cell of other settings is another file.
+    calibrated : mapping
+        What all cells depend on besides, but for those of methods in `data_free`.
+    data_free : collection of str
     """
 
-    def __init__(self, folder: Path, shared: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shared: Mapping[str, Any],
+        calibrated: Mapping[str, Any] | None = None,
+        data_free: Collection[str] = (),
+    ) -> None:
         self._folder, self._shared = folder, dict(shared)
+        self._calibrated, self._data_free = dict(calibrated or {}), data_free
 
     def path(self, cell: Cell) -> Path:
         """File of a cell."""
-        definition = json.dumps({**self._shared, **asdict(cell)}, sort_keys=True)
+        more = {} if cell.method in self._data_free else self._calibrated
+        definition = json.dumps({**self._shared, **more, **asdict(cell)}, sort_keys=True)
         return self._folder / f"{cell.label}-{hashlib.sha256(definition.encode()).hexdigest()[:16]}.json"
 
     def read(self, cell: Cell) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from torch import nn
 from inc_laaciq.assessment.assess import AssessSpec, assess
 from inc_laaciq.assessment.rounding import rounded
 from inc_laaciq.calibration.collect import Progress
-from inc_laaciq.calibration.folding import Fold, apply_folds
+from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.calibration.layers import Layer, find_layers, linear_layer
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import row_length
@@ -22,14 +22,17 @@ from inc_laaciq.checkpoint import LoadedModel
 from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import Bound
 from inc_laaciq.config.specs import NEED_TEXT
-from inc_laaciq.errors import SpecError
+from inc_laaciq.errors import ResourceError, SpecError
 from inc_laaciq.evaluation.compare import overview
 from inc_laaciq.evaluation.degradation import degradation
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
+from inc_laaciq.evaluation.pairs import pair_losses
 from inc_laaciq.evaluation.results import finite
 from inc_laaciq.languages import name
 from inc_laaciq.layerwise import quantize_layers
+from inc_laaciq.memory import available_memory
+from inc_laaciq.planning import module_bytes
 from inc_laaciq.quant.grid import Scheme
 from inc_laaciq.sweeping.cells import Cell, Cells
 from inc_laaciq.sweeping.theory import PREDICTORS, theory
@@ -85,7 +88,7 @@ class SweepSpec:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All quantized models, cheapest method first."""
+        """All quantized models, methods in their order, fewest bits first."""
         return tuple(Cell(method=method, bits=bits) for method in self.methods for bits in sorted(self.bits))
 
 
@@ -130,10 +133,13 @@ class Sweep:
         self._loader, self._settings, self._cells, self._progress = loader, settings, cells, progress
         self._baseline: Mapping[str, SentenceLosses] | None = None
         self._layers = {bits: self._find(bits) for bits in spec.bits}
+        _check_memory(source.model)
 
     def _find(self, bits: int) -> list[Layer]:
-        weight = WeightSpec(bits=bits, group_size=self._spec.group_size, scheme=self._spec.scheme)
-        return find_layers(self._source.model, weight)
+        return find_layers(self._source.model, self._weight(bits))
+
+    def _weight(self, bits: int) -> WeightSpec:
+        return WeightSpec(bits=bits, group_size=self._spec.group_size, scheme=self._spec.scheme)
 
     @property
     def missing(self) -> list[Cell]:
@@ -189,7 +195,8 @@ class Sweep:
                 "degradation": finite(d.degradation),
                 "standard_error": finite(d.standard_error),
                 "relative_perplexity": finite(d.relative_perplexity),
-                "kl": finite(losses[tag].mean_kl),
+                "kl": finite(_per_byte(losses[tag])),
+                "n_effective": finite(pair_losses(losses[tag], self._baseline[tag], "bytes").n_effective),
                 "sentences": d.n_sentences,
                 "tokens": d.n_tokens,
                 "bytes": d.n_bytes,
@@ -213,26 +220,24 @@ class Sweep:
 
     def _quantized(self, cell: Cell) -> nn.Module:
         """A copy of the model whose weights are those that the codes stand for."""
-        layers = self._layers[cell.bits]
-        folds: tuple[Fold, ...] = ()
+        layers = [layer for layer in self._layers[cell.bits] if layer.weight is not None]
+        model: nn.Module
         if cell.method == PLAIN:
-            weights = {
-                layer.name: rounded(linear_layer(self._source.model, layer.name).weight, layer.weight)
-                for layer in layers
-                if layer.weight is not None
-            }
-        else:
-            mode: Any = cell.method  # which is a mode's name
-            settings = replace(self._settings, mode=mode)
-            batches = self._loader.batches if self._loader is not None else None
-            solution = quantize_layers(self._source.model, layers, batches, settings, progress=self._progress)
-            weights = {found: weight.dequantize() for found, weight in solution.weights.items()}
-            folds = solution.folds
-        model: nn.Module = copy.deepcopy(self._source.model)
-        apply_folds(model, folds)
+            model = copy.deepcopy(self._source.model)
+            with torch.no_grad():
+                for layer in layers:
+                    weight = linear_layer(model, layer.name).weight
+                    weight.copy_(rounded(weight, self._weight(cell.bits)))
+            return model
+        mode: Any = cell.method  # which is a mode's name
+        settings = replace(self._settings, mode=mode)
+        batches = self._loader.batches if self._loader is not None else None
+        solution = quantize_layers(self._source.model, layers, batches, settings, progress=self._progress)
+        model = copy.deepcopy(self._source.model)
+        apply_folds(model, solution.folds)
         with torch.no_grad():
-            for found, weight in weights.items():
-                linear_layer(model, found).weight.copy_(weight)
+            for found, solved in solution.weights.items():
+                linear_layer(model, found).weight.copy_(solved.dequantize())
         return model
 
     def _document(self, found: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
@@ -260,3 +265,18 @@ class Sweep:
             cell.bits: content["languages"].get(tag, {}) for cell, content in found.items() if cell.method == method
         }
         return fewest_bits(entries, self._spec.margin)
+
+
+def _check_memory(model: nn.Module) -> None:
+    """A copy of the model is measured beside it; what does not fit is refused before the system ends the process."""
+    available, needed = available_memory(), module_bytes(model)
+    if available is not None and needed > available:
+        raise ResourceError(
+            f"a quantized copy of the model takes {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free. "
+            "Use a larger machine"
+        )
+
+
+def _per_byte(losses: SentenceLosses) -> float:
+    """Divergence in nats per UTF-8 byte; NaN where it is not known."""
+    return float("nan") if losses.kl is None else float(losses.kl.sum() / losses.n_bytes.sum())

@@ -9,15 +9,22 @@ from typing import Any
 from scipy import stats
 
 from inc_laaciq.config.bounds import Bound
+from inc_laaciq.evaluation.statistics import MIN_EFFECTIVE
 
 CONFIDENCE = 0.95
 
 
-def upper_end(degradation: float, standard_error: float | None) -> float:
-    """One-sided 95 % bound of a degradation; infinite where the error is not known."""
-    if standard_error is None or not math.isfinite(standard_error):
+def upper_end(degradation: float, standard_error: float | None, n_effective: float) -> float:
+    """One-sided 95 % bound of a degradation; infinite where the error is not known or rests on too little text.
+
+    Parameters
+    ----------
+    n_effective : float
+        Clusters of equal size that would say as much (`Pairs.n_effective`); below 10 the gate does not judge either.
+    """
+    if standard_error is None or not math.isfinite(standard_error) or n_effective < MIN_EFFECTIVE:
         return math.inf
-    return degradation + float(stats.norm.ppf(CONFIDENCE)) * standard_error
+    return degradation + float(stats.t.ppf(CONFIDENCE, n_effective - 1)) * standard_error
 
 
 def is_within(entry: Mapping[str, Any], margin: Bound) -> bool:
@@ -26,7 +33,7 @@ def is_within(entry: Mapping[str, Any], margin: Bound) -> bool:
     Parameters
     ----------
     entry : mapping
-        `degradation`, `standard_error`, `bytes`, `tokens`.
+        `degradation`, `standard_error`, `n_effective`, `bytes`, `tokens`.
     margin : Bound
         In % of perplexity or nats per byte.
     """
@@ -35,7 +42,7 @@ def is_within(entry: Mapping[str, Any], margin: Bound) -> bool:
         return False
     per_token = entry["bytes"] / entry["tokens"]
     allowed = math.log1p(margin.value) / per_token if margin.unit == "%" else margin.value
-    return upper_end(degradation, entry.get("standard_error")) <= allowed
+    return upper_end(degradation, entry["standard_error"], entry["n_effective"]) <= allowed
 
 
 def fewest_bits(by_bits: Mapping[int, Mapping[str, Any]], margin: Bound) -> int | None:

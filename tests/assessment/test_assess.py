@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
 import inc_laaciq
 from inc_laaciq.assess import assess_quantization_risk
 from inc_laaciq.config import read_config
-from inc_laaciq.errors import EvaluationError, SpecError
+from inc_laaciq.errors import EvaluationError, NumericError, SpecError
 from inc_laaciq.report.assessment import assessment_to_html, print_assessment
 
 TOKENS = 1024
@@ -46,6 +48,8 @@ def test_the_document_is_plain_and_complete(document):
     assert entry["tokens_per_byte"] == pytest.approx(0.48, abs=0.05)
     assert entry["baseline_loss"] == pytest.approx(1.73, abs=0.15)
     assert document["languages"]["sw"]["missing"] == "no text was found"
+    advice = document["recommendation"]
+    assert (advice["is_enough"], advice["not_assessed"]) == (False, ["sw"])
 
 
 def test_the_map_adds_up_to_the_figures(document):
@@ -113,6 +117,11 @@ def test_the_terminal_names_what_was_not_assessed(document):
     assert "sw was not assessed: no text was found" in shown
     assert shown.index("Finnish") < shown.index("Hindi")
     assert "Languages differ beyond" in shown
+    assert "Nothing is known of sw" in " ".join(shown.split())
+    page = assessment_to_html(document)
+    assert "sw: no text was found in" in page
+    told = {**document, "difference": {"p": None, "is_seen": False, "languages": []}}
+    assert "cannot be told" in assessment_to_html(told)
 
 
 def test_the_command_writes_what_quantize_takes(main, texts, tmp_path, small):
@@ -157,6 +166,32 @@ def test_an_output_that_cannot_be_written_is_refused_first(main, small, folder, 
     assert done.returncode == 1
     assert "nowhere/risk.json: cannot be written" in done.stderr
     assert "assessing" not in done.stderr
+
+
+def test_inputs_are_not_written_over(main, small, tmp_path):
+    text = tmp_path / "text.jsonl"
+    text.write_text('{"language": "fi", "text": "Valitse tiedosto."}\n', encoding="utf-8")
+    done = main("assess", small.source, "--texts", text, "-o", text)
+    assert done.returncode == 1
+    assert "is read as an input" in done.stderr
+    assert "Valitse" in text.read_text(encoding="utf-8")
+
+
+def test_nan_in_a_layer_names_it(small, folder):
+    model = copy.deepcopy(small.model)
+    with torch.no_grad():
+        model.transformer.h[1].mlp.dense_h_to_4h.weight[3, 5] = torch.nan
+    with pytest.raises(NumericError, match=r"layer 'transformer.h.1.mlp.dense_h_to_4h': .*Repair the model"):
+        assess_quantization_risk(model, folder, tokenizer=small.tokenizer, tokens_per_language=64)
+
+
+def test_a_layer_of_equal_weights_has_no_kurtosis_and_spoils_none(small, folder):
+    model = copy.deepcopy(small.model)
+    with torch.no_grad():
+        model.transformer.h[3].mlp.dense_4h_to_h.weight.zero_()
+    found = assess_quantization_risk(model, folder, tokenizer=small.tokenizer, tokens_per_language=64)
+    assert found["layers"][-1]["kurtosis"] is None
+    assert np.isfinite(found["languages"]["fi"]["effective_kurtosis"])
 
 
 def test_a_loaded_model_needs_its_tokenizer(small, folder):

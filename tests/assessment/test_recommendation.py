@@ -64,6 +64,13 @@ def test_asymmetric_weights_stay_below_eight_bits():
     spec = WeightSpec(bits=4, group_size=64, scheme="asym")
     found = recommend(layers(), {"sw": np.full(8, 100.0)}, {"sw": 0.001}, spec)
     assert found.weight.bits == 6
+    assert found.weight.scheme == "asym"
+
+
+def test_eight_asymmetric_bits_become_symmetric():
+    spec = WeightSpec(bits=8, group_size=64, scheme="asym")
+    found = recommend(layers(), {"sw": np.full(8, 1e-6)}, {"sw": 0.001}, spec)
+    assert (found.weight.bits, found.weight.scheme) == (8, "sym")
 
 
 def test_seven_bits_are_tried_where_they_are_asked_for():

@@ -78,6 +78,32 @@ def test_languages_that_differ_are_seen():
     oracle = scipy.stats.ttest_ind(few.sum(1), many.sum(1), equal_var=False).pvalue
     assert found.p == pytest.approx(oracle)
     assert found.is_seen
+    assert found.languages == ("en", "sw")
+
+
+def test_three_languages_by_an_independent_analysis():
+    generator = np.random.default_rng(1)
+    groups = {tag: generator.gamma(4.0, size=(n, 2)) for tag, n in (("en", 9), ("fi", 12), ("sw", 7))}
+    found = difference(
+        {tag: rises(g) for tag, g in groups.items()}, {tag: np.full(len(g), 400) for tag, g in groups.items()}
+    )
+    values = [g.sum(1) / 400 for g in groups.values()]
+    n = np.array([len(v) for v in values])
+    m, s2 = np.array([v.mean() for v in values]), np.array([v.var(ddof=1) for v in values])
+    w = n / s2
+    lam = sum((1 - w[i] / w.sum()) ** 2 / (n[i] - 1) for i in range(3))
+    a = sum(w[i] * (m[i] - (w @ m) / w.sum()) ** 2 for i in range(3)) / 2
+    f = a / (1 + 2 * (3 - 2) / (9 - 1) * lam)
+    assert found.p == pytest.approx(scipy.stats.f.sf(f, 2, (9 - 1) / (3 * lam)))
+
+
+def test_what_cannot_be_asked_is_left_out_and_named():
+    generator = np.random.default_rng(0)
+    text = {"en": rises([[1.0], [1.0]]), "fi": rises(generator.gamma(4.0, size=(6, 1))), "hi": rises([[3.0]])}
+    text["sw"] = rises(generator.gamma(4.0, size=(6, 1)))
+    found = difference(text, {tag: np.full(len(r.tokens), 400) for tag, r in text.items()})
+    assert found.languages == ("fi", "sw")
+    assert math.isfinite(found.p)
 
 
 def test_a_single_language_differs_from_none():

@@ -114,6 +114,9 @@ def test_the_configuration_is_a_good_one(recipe, texts, tmp_path):
     run = run_spec(read_document(path).data, folder=tmp_path)
     assert (run.weight.bits, run.weight.group_size, run.la_aciq.mode) == (4, 128, "balanced")
     assert run.la_aciq.evaluation.tokens_per_language == 4096
+    odd = dict.fromkeys(texts, tmp_path / "a, b: c #1}")
+    path.write_text(recipe.yaml_of(recipe.parser().parse_args(given(odd, tmp_path))), encoding="utf-8")
+    assert run_spec(read_document(path).data, folder=tmp_path).la_aciq.calibration.texts == str(odd["calibration"])
 
 
 def test_a_step_that_is_none_is_refused(recipe, texts, tmp_path):

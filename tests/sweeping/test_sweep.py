@@ -89,6 +89,7 @@ def test_solved_weights_lose_less_than_rounded_ones(swept):
     assert [(cell["method"], cell["bits"]) for cell in swept[0]["cells"]] == [
         ("rtn", 3), ("rtn", 8), ("balanced", 3), ("balanced", 8),
     ]  # fmt: skip
+    assert all(entry["n_effective"] > 1 for cell in swept[0]["cells"] for entry in cell["languages"].values())
 
 
 def test_a_sweep_that_was_stopped_gives_the_same_bytes(swept, texts, tmp_path, monkeypatch):
@@ -122,6 +123,20 @@ def test_damaged_and_foreign_cells_are_done_again(swept, texts, tmp_path, caplog
     assert "is not JSON" in caplog.text
     other, _ = prepared(texts, tmp_path / "cells", seed=1)
     assert len(other.missing) == 5
+
+
+def test_cells_depend_on_the_configuration_and_plain_rounding_on_no_calibration(swept, texts, tmp_path):
+    shutil.copytree(swept[1], tmp_path / "cells")
+    more, _ = prepared(texts, tmp_path / "cells", calibration_tokens=256)
+    assert more.missing == [Cell(method="predicted"), Cell(method="balanced", bits=3), Cell(method="balanced", bits=8)]
+    shutil.copytree(SMALL / "model", tmp_path / "model")
+    config = tmp_path / "model/config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("1e-05", "1e-04"), encoding="utf-8")
+    changed, _ = prepare_sweep(
+        tmp_path / "model", texts[0], tmp_path / "cells", bits=(3, 8), calibration=texts[1],
+        tokens_per_language=TOKENS, calibration_tokens=512,
+    )  # fmt: skip
+    assert len(changed.missing) == 5
 
 
 @pytest.mark.parametrize(
@@ -174,16 +189,17 @@ def test_two_languages_are_too_few_for_claims(texts, tmp_path):
 
 
 def entry(degradation, error):
-    return {"degradation": degradation, "standard_error": error, "bytes": 400, "tokens": 100}
+    return {"degradation": degradation, "standard_error": error, "n_effective": 21.0, "bytes": 400, "tokens": 100}
 
 
 def test_the_bound_counts_and_not_the_estimate():
     margin = parse_bound("0.01npb")
-    assert is_within(entry(0.005, 0.003), margin)
-    assert not is_within(entry(0.005, 0.0031), margin)
+    assert is_within(entry(0.005, 0.0028), margin)  # Student's quantile for 20 is 1.725
+    assert not is_within(entry(0.005, 0.003), margin)
     assert not is_within(entry(0.005, None), margin)
     assert not is_within({}, margin)
-    assert upper_end(0.0, 1.0) == pytest.approx(1.6448536)
+    assert not is_within({**entry(0.0, 0.0), "n_effective": 9.9}, margin)
+    assert upper_end(0.0, 1.0, 21.0) == pytest.approx(1.7247182)
     assert is_within(entry(0.0121, 0.0), FIVE)  # log(1.05) / 4 is 0.0122
     assert not is_within(entry(0.0123, 0.0), FIVE)
 
@@ -238,6 +254,14 @@ def test_the_command(main, texts, tmp_path):
     again = main("sweep", SMALL / "model", *options, "-o", tmp_path / "sweep.json", "--restart")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "sweep.json").read_bytes() == first
+    before = sorted(path.name for path in texts[0].iterdir())
+    for place in ("--cells", "--markdown"):
+        inside = main("sweep", SMALL / "model", *options, "-o", tmp_path / "x.json", place, texts[0] / "x")
+        assert inside.returncode == 1
+        assert "inside the input" in inside.stderr
+    same = main("sweep", SMALL / "model", *options, "-o", tmp_path / "y", "--cells", tmp_path / "y")
+    assert "is both a result and the folder of finished parts" in same.stderr
+    assert sorted(path.name for path in texts[0].iterdir()) == before
     wrong = main("sweep", SMALL / "model", "--texts", texts[0], "--bits", "four", "-o", tmp_path / "x.json")
     assert wrong.returncode == 2
     assert "'four' is not a list of whole numbers" in wrong.stderr
@@ -252,6 +276,7 @@ def test_a_missing_language_is_named(swept, texts, tmp_path):
     )
     document = {**job.run(), **about}
     assert document["missing"] == {"sw": "no text was found"}
+    assert "sw was not measured: no text was found" in sweep_to_markdown(document)
     assert set(document["fewest_bits"]["rtn"]) == set(TAGS)
 
 

@@ -34,8 +34,12 @@ from export_cost import names
 from export_cost.runs import Subject, measure, runs_of
 from export_cost.targets import judge, ratios
 from methods.child import run_child
+from methods.collect import commit
+from methods.registry import version
 
+from inc_laaciq.checkpoint import sha256_of_files
 from inc_laaciq.output import check_file, write_json_atomic
+from inc_laaciq.provenance import meta
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,9 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
             texts=texts(options, folder),
             tokens=options.tokens,
         )
-        load = list(os.getloadavg())
+        origin = description(options, subject)  # first, as others may work on the code meanwhile
         found = measure(runs_of(subject, folder), folder, options.repetitions)
-        content = {"runs": found, "ratios": ratios(found), **description(options, subject), "load": load}
+        content = {"runs": found, "ratios": ratios(found), **origin}
     content["targets"] = judge(content["ratios"])
     write_json_atomic(options.output, content)
     print(terminal(content))
@@ -94,13 +98,6 @@ def texts(options: argparse.Namespace, folder: Path) -> Path | None:
 
 def description(options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
     """What was measured, by which code, on what machine."""
-    # After the measurement, because this imports torch and makes the process large.
-    from methods.collect import commit
-    from methods.registry import version
-
-    from inc_laaciq.checkpoint import sha256_of_files
-    from inc_laaciq.provenance import meta
-
     packages = {name: version(name) for name in ("openvino", "nncf", "optimum", "optimum-intel")}
     found = meta()
     given = None if options.model is None else options.name or subject.model.name
@@ -112,6 +109,7 @@ def description(options: argparse.Namespace, subject: Subject) -> dict[str, Any]
             "versions": {**packages, **found["versions"]},
             "commit": commit(),
             "processors": os.cpu_count(),
+            "load": list(os.getloadavg()),
         },
         "model": {
             "name": given or "a Llama with random weights",

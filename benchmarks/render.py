@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from aciq import report as aciq_report
+from deployed import report as deployed
+from export_cost import report as export_cost
 from speed import report
 
 HERE = Path(__file__).parent
@@ -48,6 +50,7 @@ def rendered(text: str) -> str:
         "targets": targets,
         "others": others,
         "parts": parts,
+        "openvino": openvino,
         "static": static,
         "speed": speed,
         "aciq": lambda: aciq_report.readme(load("aciq")),
@@ -286,6 +289,12 @@ def parts() -> str:
         f"\n\nThousandths of a nat per token, {content['meta']['evaluation_tokens']} tokens a language of the text "
         "that choices are made on, one calibration seed."
     )
+
+
+def openvino() -> str:
+    """OpenVINO models as they are deployed, and what an export takes."""
+    runs = [deployed.readme(load(path.stem)) for path in sorted((HERE / "results").glob("openvino_*.json"))]
+    return "\n\n".join([*runs, export_cost.readme(load("export_cost"))])
 
 
 def static() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from methods.cells import FLOAT
 
+from deployed.make import OURS
 from deployed.rate import PHASES
 
 _ABOUT = {"default": "as deployed", "exact": "float32"}
@@ -80,7 +81,28 @@ def readme(content: Mapping[str, Any]) -> str:
         cells += [f"{made[name]['seconds']:.0f}", f"{made[name]['bytes'] / 1e6:.1f}"]
         cells += ["", ""] if speed is None else [f"{speed[phase]['processor']:.2f}" for phase in PHASES]
         lines.append(f"| {'not quantized' if name == FLOAT else name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\n" + _caption(content)
+    return "\n\n".join(["\n".join(lines), _caption(content), _compared(content)])
+
+
+def _compared(content: Mapping[str, Any]) -> str:
+    """Ratios with their intervals, as deployed, to every method of NNCF that gives other figures than the last."""
+    said: dict[str, str] = {}
+    for entry in content["runtimes"]["default"]["ratios"]:
+        if entry["baseline"] in OURS:
+            continue
+        parts = ", ".join(
+            f"{figure} {_interval(entry['degradation'][figure])} by the loss and {_interval(entry['kl'][figure])} by KL"
+            for figure in ("worst", "disparity")
+        )
+        key = f"{entry['ours']} {parts}"
+        said[key] = f"{said[key]} and {entry['baseline']}" if key in said else f"{entry['ours']} / {entry['baseline']}"
+    listed = "; ".join(f"{names}: {key.split(' ', 1)[1]}" for key, names in said.items())
+    return f"As deployed, worst language and disparity [95 % interval over documents]: {listed}." if listed else ""
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    low, median, high = ("-" if found[name] is None else f"{found[name]:.2f}" for name in ("low", "median", "high"))
+    return f"{median} [{low}, {high}]"
 
 
 def _figures(floats: Any) -> tuple[float, ...]:
@@ -106,7 +128,8 @@ def _caption(content: Mapping[str, Any]) -> str:
         f"activations in groups of {properties['dynamic_quantization_group_size']} in 8 bits, a cache in "
         f"{properties['kv_cache_precision']}. Seconds of one thread: la_aciq's from the float model to the finished "
         "folder, NNCF's without the export of the float model, whose time is in the last row. Prefill and decode: "
-        f"tokens per second as a multiple of {rates['reference']}'s in the same round, median of {rates['rounds']} "
+        f"tokens in a second of processor time, as a multiple of {rates['reference']}'s in the same "
+        f"round, median of {rates['rounds']} "
         f"rounds; the aim, at least {content['targets'][0]['limit']}, is "
         + (f"missed by {', '.join(missed)}" if missed else "met by all of la_aciq's")
         + f". `optimum-cli export openvino --weight-format int4` rounds {optimum['same_layers']} of "

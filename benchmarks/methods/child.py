@@ -24,7 +24,7 @@ def run_child(*arguments: str) -> tuple[str, dict[str, Any]]:
         What it printed.
     dict
         `seconds`, `processor_seconds`, and `peak_bytes`, its largest resident memory.  A new process begins as a copy
-        of this one, whose peak is a lower end of that: call this from a program that is small itself.
+        of this one, so that it never counts as smaller: what is measured must be larger than what measures.
 
     Raises
     ------

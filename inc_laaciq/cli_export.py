@@ -32,9 +32,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.description = HELP
     parser.epilog = _EPILOG
-    required = parser.add_argument_group("Required arguments")
-    required.add_argument("-m", "--model", help="Folder or hub id of a float model; --config may name it instead.")
-    required.add_argument("output", type=Path, help="Folder to write.")
+    main = parser.add_argument_group("What and where")
+    main.add_argument(
+        "-m", "--model", help="Folder or hub id of a float model; --config may name it instead."
+    )
+    main.add_argument("output", type=Path, help="Folder to write.")
     what = parser.add_argument_group("What is solved")
     what.add_argument(
         "--config", type=Path, metavar="YAML", help="The file of `inc-laaciq quantize`; the options below go before it."

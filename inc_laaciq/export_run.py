@@ -277,7 +277,7 @@ def _written(job: Job, model: Any, progress: Progress | None) -> dict[str, dict[
         return {}
     spec, tokenizer, float_model = job.run.la_aciq.evaluation, job.source.tokenizer, job.source.model
     prompts = beginnings(job.evaluation, tokenizer, seed=spec.seed, tokens_per_language=spec.tokens_per_language)
-    exported = writer(model, float_model.config)
+    exported = writer(model, float_model)
     return {
         label: written_shares(writing, tokenizer, prompts, progress, stage=f"writing, {label}")
         for label, writing in (("float", float_model), ("exported", exported))

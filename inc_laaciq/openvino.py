@@ -85,8 +85,8 @@ def export(
         The same file as for Neural Compressor.  What the arguments below say goes before it.
     weight_format : "int4" or "int8", optional
     group_size : int, optional
-        Weights that share a scale; -1 = an output channel.  Without a configuration 128 for int4, -1 for int8, as in
-        optimum-intel.
+        Weights that share a scale; -1 = an output channel, which `weight_format="int8"` takes unless told otherwise.
+        Without a configuration 128 for int4, as in optimum-intel.
     sym : bool, optional
         Symmetric, which is the default without a configuration, or asymmetric.
     mode : "fast", "balanced" or "fair", optional
@@ -132,7 +132,7 @@ def export(
             f"quantization.model_wise.activation.algorithm: {run.activation.algorithm} is Neural Compressor's own. "
             "For OpenVINO, leave it out: the ranges are la_aciq's"
         )
-    inputs = input_paths(model, config, run)
+    inputs = [*input_paths(model, config, run), *([gate] if gate is not None and os.path.isfile(gate) else [])]
     with atomic_folder(output, overwrite=overwrite, inputs=inputs) as folder:
         from inc_laaciq.artifacts import REPORTS, write_export
         from inc_laaciq.backends.openvino_export import check_exportable

@@ -66,20 +66,26 @@ class OpenVINOModel:
         return torch.from_numpy(logits.astype(np.float32, copy=True))
 
 
-def writer(model: Any, config: Any) -> Any:
+def writer(model: Any, source: Any) -> Any:
     """The model with optimum-intel's `generate`, computing in what OpenVINO takes if it is asked for nothing.
 
     Parameters
     ----------
     model : openvino.Model
         Not modified.
-    config : transformers configuration
-        Of the model that it was exported from.
+    source : PreTrainedModel
+        That it was exported from; both then go by the same settings of generation.
     """
     with quiet():
         from optimum.intel.openvino import OVModelForCausalLM
 
-        return OVModelForCausalLM(model.clone(), copy.deepcopy(config), device="CPU")
+        return OVModelForCausalLM(
+            model.clone(),
+            copy.deepcopy(source.config),
+            device="CPU",
+            use_cache=any("beam_idx" in entry.names for entry in model.inputs),
+            generation_config=copy.deepcopy(source.generation_config),
+        )
 
 
 def _check_ends(model: Any) -> None:

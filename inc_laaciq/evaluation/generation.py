@@ -92,6 +92,8 @@ def written_shares(
     greedy = GenerationConfig(
         do_sample=False,
         num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
         max_new_tokens=NEW_TOKENS,
         min_new_tokens=NEW_TOKENS,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,

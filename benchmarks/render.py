@@ -10,16 +10,17 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import assessed
 from aciq import report as aciq_report
 from deployed import report as deployed
 from export_cost import report as export_cost
+from methods import readme as methods
 from speed import report
 
 HERE = Path(__file__).parent
@@ -46,9 +47,10 @@ def rendered(text: str) -> str:
         "demo": demo,
         "gate": gate,
         "simulated": simulated,
-        "methods": methods,
-        "targets": targets,
-        "others": others,
+        "methods": lambda: methods.table(load("methods_small_bloom")),
+        "targets": lambda: methods.targets(load("methods_small_bloom")),
+        "others": lambda: methods.others(found(methods.OTHERS)),
+        "assess": lambda: assessed.table(found(assessed.MODELS)),
         "parts": parts,
         "openvino": openvino,
         "static": static,
@@ -60,6 +62,11 @@ def rendered(text: str) -> str:
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
     return text
+
+
+def found(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Those of some results that are there."""
+    return {name: load(name) for name in names if (HERE / "results" / f"{name}.json").is_file()}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -142,131 +149,6 @@ def simulated() -> str:
         f"\n\n{run['languages']} simulated languages, {run['simulations']} simulations or more. Two-sided 95 % "
         f"intervals held the truth, with {first['documents']} documents a language, in: {intervals}."
     )
-
-
-def methods() -> str:
-    """Every method at every width: the worst language by loss and by divergence, and how fair compares."""
-    content = load("methods_small_bloom")
-    found = {(entry["method"], entry["calibration"], entry["bits"]): entry for entry in content["summary"]}
-    widths = sorted({bits for _, _, bits in found}, reverse=True)
-    ratio_of = {
-        (entry["baseline"], entry["baseline_calibration"], entry["bits"]): entry["kl"]["worst"]["median"]
-        for entry in content["ratios"]
-        if entry["ours"] == "la_aciq-fair"
-    }
-    head = " | ".join(f"{bits} bits: loss | KL | fair / it | seconds" for bits in widths)
-    lines = [f"| method | calibrated on | {head} |", "|---" * (2 + 4 * len(widths)) + "|"]
-    for method, calibration in dict.fromkeys((method, calibration) for method, calibration, _ in found):
-        cells = []
-        for bits in widths:
-            entry = found.get((method, calibration, bits))
-            if entry is None:
-                cells += ["", "", "", ""]
-                continue
-            ratio = ratio_of.get((method, calibration, bits))
-            cells += [
-                f"{1000 * entry['degradation']['worst']:.1f}",
-                f"{1000 * entry['kl']['worst']:.1f}",
-                "" if ratio is None else f"{ratio:.2f}",
-                f"{entry['seconds']:.0f}",
-            ]
-        lines.append(f"| {method} | {calibration} | {' | '.join(cells)} |")
-    seeds = max(entry["seeds"] for entry in content["summary"])
-    return "\n".join(lines) + (
-        f"\n\nWorst of {len(content['texts']['evaluation_tokens'])} languages, in thousandths of a nat per UTF-8 byte: "
-        "by the loss, and by the divergence from the float model (KL). `fair / it`: the KL of `la_aciq-fair` divided "
-        f"by that of the row. {_precision(content['ratios'], widths)} Text that nothing was chosen on; "
-        f"{seeds} calibration seed{'s' * (seeds > 1)}, {content['meta']['calibration_tokens_per_language']} tokens a "
-        "language; processor seconds."
-    )
-
-
-def targets() -> str:
-    """What was promised on the shipped model, and what came out: the median over seeds, its interval and a verdict."""
-    ratios = [entry for entry in load("methods_small_bloom")["ratios"] if "target" in entry]
-    widths = sorted({entry["bits"] for entry in ratios}, reverse=True)
-    found = {
-        (entry["ours"], entry["baseline"], entry["baseline_calibration"], entry["bits"]): entry for entry in ratios
-    }
-    head = " | ".join(f"{bits} bits: target | by the loss | by KL" for bits in widths)
-    lines = [f"| worst language, ours / the other | {head} |", "|---" * (1 + 3 * len(widths)) + "|"]
-    for ours, baseline, calibration in dict.fromkeys(key[:3] for key in found):
-        cells = []
-        for bits in widths:
-            entry = found[ours, baseline, calibration, bits]
-            by_loss, by_kl = (entry[measure]["worst"] for measure in ("degradation", "kl"))
-            cells += [f"{entry['target']:.2f}", f"{_span(by_loss)} {entry['verdict']}", _span(by_kl)]
-        text = "" if calibration == "none" else f" ({calibration})"
-        lines.append(f"| {ours} / {baseline}{text} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _span(found: dict[str, Any]) -> str:
-    return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-
-
-OTHERS = {
-    "methods_small_llama": "small Llama",
-    "methods_outliers": "small Bloom with outlier columns",
-    "methods_udhr": "small Bloom, calibrated on the Declaration of Human Rights",
-    "methods_groups": "small Llama, other groups and bits",
-    "methods_smollm2": "SmolLM2-135M, from 4-bit weights",
-}
-AGAINST = (
-    ("inc-rtn", "none"),
-    ("inc-awq", "english"),
-    ("inc-awq", "multilingual"),
-    ("inc-gptq", "english"),
-    ("inc-gptq", "multilingual"),
-    ("la_aciq-balanced", "multilingual"),
-    ("la_aciq-balanced-pooled", "multilingual"),
-)
-
-
-def others() -> str:
-    """How the best of our modes compares on other models, text and grids: one row for each."""
-    heads = [f"/ {name}" + ("" if text == "none" else f", {text}") for name, text in AGAINST]
-    lines = [f"| model | bits | group | mode | worst KL | {' | '.join(heads)} |", "|---" * (5 + len(heads)) + "|"]
-    for name, label in OTHERS.items():
-        if not (HERE / "results" / f"{name}.json").is_file():
-            continue
-        content = load(name)
-        for bits, size in dict.fromkeys((entry["bits"], entry["group_size"]) for entry in content["summary"]):
-            lines.append(_other(content, label, bits, size))
-    return "\n".join(lines)
-
-
-def _other(content: dict[str, Any], label: str, bits: int, size: int) -> str:
-    here = [entry for entry in content["summary"] if (entry["bits"], entry["group_size"]) == (bits, size)]
-    worst = {(entry["method"], entry["calibration"]): entry["kl"]["worst"] for entry in here}
-    ours = next(mode for mode in ("la_aciq-fair", "la_aciq-balanced") if (mode, "multilingual") in worst)
-    ratios = {
-        (entry["baseline"], entry["baseline_calibration"]): entry["kl"]["worst"]
-        for entry in content["ratios"]
-        if (entry["ours"], entry["bits"], entry["group_size"]) == (ours, bits, size)
-    }
-    cells = [f"{ratios[other]['median']:.2f}" if other in ratios else "" for other in AGAINST]
-    group = "channel" if size == -1 else str(size)
-    shown = [label, str(bits), group, ours.removeprefix("la_aciq-"), f"{1000 * worst[ours, 'multilingual']:.1f}"]
-    return f"| {' | '.join([*shown, *cells])} |"
-
-
-def _precision(ratios: list[dict[str, Any]], widths: list[int]) -> str:
-    """How well the ratios are known, which is why KL is in the table."""
-    said = []
-    for bits in widths:
-        errors = {
-            measure: statistics.median(
-                entry[measure]["worst"]["relative_standard_error"]
-                for entry in ratios
-                if entry["ours"] == "la_aciq-fair" and entry["bits"] == bits
-            )
-            for measure in ("degradation", "kl")
-        }
-        said.append(
-            f"{100 * errors['degradation']:.0f} % by the loss and {100 * errors['kl']:.1f} % by KL at {bits} bits"
-        )
-    return f"Such a ratio has a standard error of {', '.join(said)} (median of the rows)."
 
 
 def parts() -> str:

@@ -33,9 +33,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.description = HELP
     parser.epilog = _EPILOG
     main = parser.add_argument_group("What and where")
-    main.add_argument(
-        "-m", "--model", help="Folder or hub id of a float model; --config may name it instead."
-    )
+    main.add_argument("-m", "--model", help="Folder or hub id of a float model; --config may name it instead.")
     main.add_argument("output", type=Path, help="Folder to write.")
     what = parser.add_argument_group("What is solved")
     what.add_argument(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +14,7 @@ from rich.text import Text
 from inc_laaciq.report import numbers
 from inc_laaciq.report.characters import visible
 from inc_laaciq.report.details import heat
+from inc_laaciq.report.html import template
 
 _STYLES = {"high": "bold red", "medium": "bold yellow", "low": "green"}
 _DECIMALS = 1
@@ -131,7 +130,7 @@ def assessment_to_html(document: Mapping[str, Any]) -> str:
     shown = {**document, "heat": {**document["heat"], "values": _in_millinats(document), "unit": numbers.UNIT}}
     rows = risk_rows(document)
     high = sum(row.risk == "high" for row in rows)
-    return _template().render(
+    return template("assessment.html.j2").render(
         headers=_HEADERS,
         rows=rows,
         sentences=[*sentences(document), *(f"note: {visible(note)}" for note in document["notes"])],
@@ -144,16 +143,3 @@ def assessment_to_html(document: Mapping[str, Any]) -> str:
 
 def _in_millinats(document: Mapping[str, Any]) -> list[list[float | None]]:
     return [[None if value is None else 1000 * value for value in row] for row in document["heat"]["values"]]
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("inc_laaciq.report", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("assessment.html.j2")

@@ -37,7 +37,7 @@ def to_html(run: Mapping[str, Any]) -> str:
         If the schema is another one, or a section has the wrong type.
     """
     shown = view(run)
-    return _template().render(
+    return template("run.html.j2").render(
         view=shown,
         plot=forest(shown.languages, shown.comparisons),
         unit=numbers.UNIT,
@@ -52,8 +52,9 @@ def to_html(run: Mapping[str, Any]) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache(maxsize=2)
+def template(name: str) -> Template:
+    """A page's template, which escapes every text that is put into it."""
     environment = Environment(
         autoescape=True,
         loader=PackageLoader("inc_laaciq.report", "templates"),
@@ -62,4 +63,4 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("run.html.j2")
+    return environment.get_template(name)

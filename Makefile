@@ -9,7 +9,7 @@ PYTHON ?= python3.11
 PIP_ARGS ?=
 # A file's tests stay together: they share models and exports that take long to make.
 PYTEST_ARGS ?= -n auto --dist loadfile
-EXTRAS := adaptor,datasets,openvino,dev
+EXTRAS := adaptor,datasets,openvino,genai,dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 

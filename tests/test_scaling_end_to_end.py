@@ -250,9 +250,9 @@ def test_neural_compressors_model_and_the_packed_one_from_disk_hold_the_folds(in
 @pytest.mark.inc
 def test_a_layer_that_the_search_puts_back_to_float_is_scaled_with_its_norm(inc, bloom, batches, monkeypatch):
     import inc_laaciq
-    from inc_laaciq.backends import inc_adaptor
     from inc_laaciq.config.bounds import parse_bound
     from inc_laaciq.config.policy import Policy, Rule
+    from inc_laaciq.tuning import solving
 
     names = [layer.name for layer in layers_of(bloom) if layer.weight is not None]
 
@@ -274,7 +274,7 @@ def test_a_layer_that_the_search_puts_back_to_float_is_scaled_with_its_norm(inc,
         given.append(folds)
         return quantize_layers(*arguments, folds=folds, **more)
 
-    monkeypatch.setattr(inc_adaptor, "quantize_layers", recorded)
+    monkeypatch.setattr(solving, "quantize_layers", recorded)
     result = fitted(inc, bloom, batches, bits=8, eval_func=criterion)
     solution = result.la_aciq
     assert given[0] is None

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from inc_laaciq.backends.interruption import uninterrupted
 from inc_laaciq.backends.openvino_ir import quiet, require_openvino
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.errors import BackendError, ModelError
@@ -60,10 +61,13 @@ def export_float(model: Any, tokenizer: Any, folder: Path, *, task: str, trust_r
         from optimum.exporters.openvino import export_from_model
         from optimum.intel.openvino import OVConfig
 
+        cached = getattr(model.config, "use_cache", None)
         # Without a type, models over a thousand million parameters are quantized to 8 bits by default.
-        export_from_model(
-            model, folder, task=task, ov_config=OVConfig(dtype="fp32"), trust_remote_code=trust_remote_code
-        )
+        with uninterrupted():
+            export_from_model(
+                model, folder, task=task, ov_config=OVConfig(dtype="fp32"), trust_remote_code=trust_remote_code
+            )
+        model.config.use_cache = cached  # a model that is to keep nothing between calls is set so, and stays so
         tokenizer.save_pretrained(folder)
     path = folder / "openvino_model.xml"
     if not path.is_file():

@@ -73,7 +73,7 @@ def test_what_a_language_gets_does_not_depend_on_the_others(bloom, batches):
 def test_a_model_that_keeps_nothing_gives_no_rows(bloom, batches, caplog):
     bloom.config.use_cache = False
     bloom.register_forward_hook(lambda _m, _a, output: setattr(output, "past_key_values", None))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="inc_laaciq"):  # which a command of another test may have set
         assert sample_rows(bloom, rows_of(batches), 2, seed=0) == {"en": [], "sw": []}
     assert "tuned on calibration text alone" in caplog.text
 

@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # optimum-intel and what it imports warn while 
     pytest.importorskip("optimum.intel.openvino", exc_type=ImportError)
 
 from tiny_exports import CHECKPOINTS, OPTIONS, Run, configuration
-from tiny_models import ARCHITECTURES
+from tiny_models import ARCHITECTURES, train
 
 from inc_laaciq.backends.openvino_export import export_float
 from inc_laaciq.backends.openvino_ir import read_ir
@@ -54,7 +54,7 @@ def write_texts(folder: Path, *, lines: int, width: int) -> Path:
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
-    return write_texts(tmp_path_factory.mktemp("texts") / "texts", lines=60, width=40)
+    return write_texts(tmp_path_factory.mktemp("texts") / "texts", lines=100, width=40)
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +74,30 @@ def checkpoint(tmp_path_factory, bpe):
     return give
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, bpe):
+    """Folder of a tiny model that has seen the calibration text: what its rounding costs is beyond chance."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    rows = [
+        ids[:32]
+        for tag in LANGUAGES
+        for line in (RECIPE / "text" / "calibration" / f"{tag}.txt").read_text(encoding="utf-8").splitlines()
+        if len(ids := bpe(line[:60]).input_ids) >= 32
+    ]
+    train(ARCHITECTURES["llama"](), torch.tensor(rows)).save_pretrained(folder)
+    bpe.save_pretrained(folder)
+    return folder
+
+
 @dataclass(frozen=True)
 class FloatIR:
-    """A model in PyTorch and, at `path`, in OpenVINO."""
+    """A model in PyTorch and, at `path`, in OpenVINO; and what it gave for `ids` before it was exported."""
 
     model: Any
     path: Path
+    ids: torch.Tensor
+    logits: torch.Tensor
+    config: dict[str, Any]
 
     def read(self):
         return read_ir(self.path)
@@ -92,11 +110,14 @@ def float_ir(tmp_path_factory, bpe):
 
     def give(name: str) -> FloatIR:
         if name not in made:
-            model = linearize(ARCHITECTURES[name]())
+            model, ids = linearize(ARCHITECTURES[name]()), torch.arange(2, 12)[None]
+            with torch.inference_mode():
+                logits, config = model(input_ids=ids).logits, model.config.to_dict()
+            folder = tmp_path_factory.mktemp(f"ir-{name}") / name
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                folder = tmp_path_factory.mktemp(f"ir-{name}") / name
-                made[name] = FloatIR(model, export_float(model, bpe, folder, task="text-generation-with-past"))
+                warnings.simplefilter("error")
+                path = export_float(model, bpe, folder, task="text-generation-with-past")
+            made[name] = FloatIR(model=model, path=path, ids=ids, logits=logits, config=config)
         return made[name]
 
     return give

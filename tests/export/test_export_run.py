@@ -101,6 +101,13 @@ def test_int8_embeddings_take_the_tied_projection_with_them(run, tokens):
     assert float((found.model()(**tokens)[real] - wanted).abs().max()) < 1e-4
 
 
+def test_a_model_without_a_cache_has_no_state(run):
+    found = run("mistral")
+    assert found.report["openvino"]["task"] == "text-generation"
+    assert not found.ir.get_variables()
+    assert run("llama").ir.get_variables()
+
+
 def test_a_tied_projection_stays_in_float_with_its_embeddings(run):
     layer = next(layer for layer in run("qwen2").report["layers"] if layer["name"] == "lm_head")
     assert layer["float"] == "output projection tied to the embeddings"

@@ -23,7 +23,6 @@ from inc_laaciq.evaluation.results import read_results
 
 pytestmark = pytest.mark.openvino
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "small_bloom"
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "KV_CACHE_PRECISION": "f32"}
 
 
@@ -35,32 +34,23 @@ def optimum(folder, **options):
 
 
 @pytest.fixture(scope="module")
-def compressed(tmp_path_factory):
-    """The shipped model as NNCF compresses it to 4 bits, exported by optimum-intel alone."""
+def compressed(tmp_path_factory, trained, bpe):
+    """A model as NNCF compresses it to 4 bits, exported by optimum-intel alone."""
     from optimum.intel.openvino import OVWeightQuantizationConfig
-    from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("nncf") / "model"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        asked = OVWeightQuantizationConfig(bits=4, sym=True, group_size=64, ratio=1.0)
-        optimum(RECIPE / "model", export=True, compile=False, quantization_config=asked).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(RECIPE / "model").save_pretrained(folder)
+        asked = OVWeightQuantizationConfig(bits=4, sym=True, group_size=-1, ratio=1.0)
+        optimum(trained, export=True, compile=False, quantization_config=asked).save_pretrained(folder)
+    bpe.save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def two_languages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("texts")
-    for tag in ("en", "fi"):
-        (folder / f"{tag}.txt").write_bytes((RECIPE / "text" / "evaluation" / f"{tag}.txt").read_bytes())
-    return folder
-
-
-def test_a_model_of_nncf_is_judged_against_the_float_model(main, compressed, two_languages, tmp_path):
+def test_a_model_of_nncf_is_judged_against_the_float_model(main, trained, compressed, texts, tmp_path):
     """As in CI: evaluate both, and let the gate decide."""
-    for model, name in ((RECIPE / "model", "float.json"), (compressed, "int4.json")):
-        call = ("evaluate", model, "--texts", two_languages, "--tokens-per-language", 2048, "-o", tmp_path / name)
+    for model, name in ((trained, "float.json"), (compressed, "int4.json")):
+        call = ("evaluate", model, "--texts", texts / "evaluation", "-o", tmp_path / name)
         done = main(*call)
         assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "int4.json").read_text(encoding="utf-8"))

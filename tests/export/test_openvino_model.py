@@ -9,7 +9,7 @@ import torch
 from openvino import opset13
 from stamps import read_stamp
 
-from inc_laaciq.backends.openvino_export import export_float, save_ir
+from inc_laaciq.backends.openvino_export import save_ir
 from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, stamp
 from inc_laaciq.backends.openvino_model import OpenVINOModel
 from inc_laaciq.errors import IntegrityError, ModelError
@@ -97,7 +97,7 @@ def test_beam_idx_tells_whose_cache_a_row_goes_on_with(request_of, tokens):
         fresh.infer(feed)
 
 
-@pytest.mark.parametrize("name", ["llama", "bloom", "xglm"])
+@pytest.mark.parametrize("name", ["llama", "bloom"])
 def test_padding_changes_nothing(float_ir, tokens, name):
     """Right and left, with positions from the mask where the model takes them."""
     source = float_ir(name)
@@ -148,15 +148,6 @@ def test_a_stamp_survives_the_disk(float_ir, tmp_path):
     stored = read_ir(tmp_path / "model.xml")
     assert {key: read_stamp(stored, key) for key in facts} == facts
     assert stored.get_rt_info(["inc_laaciq", "gate", "verdict"]).astype(str) == "PASS"
-
-
-def test_a_model_without_a_cache_gives_the_same_logits(float_ir, bpe, tokens, tmp_path):
-    source = float_ir("llama")
-    path = export_float(source.model, bpe, tmp_path / "ir", task="text-generation")
-    model = OpenVINOModel(read_ir(path), source.model.config, runtime="exact")
-    wanted, mask = expected(source.model, tokens), tokens["attention_mask"]
-    assert farthest(model(**tokens), wanted, mask) < 1e-4
-    assert torch.equal(model(**tokens), model(**tokens))
 
 
 def _toy(inputs, output):

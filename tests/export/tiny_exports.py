@@ -29,6 +29,7 @@ LA_ACIQ: dict[str, dict[str, Any]] = {"llama": {"lm_head": True}, "qwen2": {"lm_
 OPTIONS: dict[str, dict[str, Any]] = {
     "bloom": {"embeddings": "int8", "floats": "fp16"},
     "xglm": {"weight_format": "int8"},
+    "mistral": {"task": "text-generation"},  # without a cache
 }
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "xglm": {"max_shard_size": "100KB"},

@@ -62,8 +62,8 @@ class OpenVINOModel:
     def __call__(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits, float32, shape (batch, tokens, vocabulary)."""
         self._request.reset_state()  # else the last batch is the context of this one, and nothing fails
-        logits = self._request.infer(_inputs(input_ids, attention_mask, self._inputs))["logits"]
-        return torch.from_numpy(logits.astype(np.float32, copy=True))
+        logits = self._request.infer(_inputs(input_ids, attention_mask, self._inputs))["logits"]  # a copy
+        return torch.from_numpy(logits.astype(np.float32, copy=False))
 
 
 def writer(model: Any, source: Any) -> Any:

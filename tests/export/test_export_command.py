@@ -16,6 +16,7 @@ from stamps import read_stamp
 from inc_laaciq.backends.openvino_ir import read_ir
 from inc_laaciq.errors import SpecError
 from inc_laaciq.evaluate import evaluate_model
+from inc_laaciq.evaluation.generation import MARGIN
 from inc_laaciq.openvino import export
 
 pytestmark = pytest.mark.openvino
@@ -65,6 +66,9 @@ def test_a_stranger_runs_it_with_nothing_but_its_name(tmp_path):
     model = read_ir(tmp_path / "out" / "openvino_model.xml")
     assert read_stamp(model, "gate.verdict") == record["verdict"] == "PASS"
     assert record["bytes"]["after"] < 0.5 * record["bytes"]["before"]
+    shares = record["openvino"]["share_in_script"]
+    assert shares["float"].keys() == {"en", "fi"}
+    assert all(shares["exported"][tag] >= share - MARGIN for tag, share in shares["float"].items())
 
 
 def test_a_gate_that_fails_leaves_reports_and_no_model(optimum_cli, trained, texts, tmp_path):

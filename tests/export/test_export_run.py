@@ -260,6 +260,7 @@ def test_the_model_says_what_it_is(run, name):
         "gate.judged_in": found.report["openvino"]["runtime"]["inference_precision_hint"],
     }  # fmt: skip
     assert {key: read_stamp(found.ir, key) for key in facts} == facts
+    assert not found.ir.has_rt_info(["runtime_options", "KV_CACHE_PRECISION"])
 
 
 def _generator(folder):

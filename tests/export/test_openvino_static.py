@@ -18,8 +18,8 @@ pytestmark = pytest.mark.openvino
 
 SHARED = [f"model.layers.0.self_attn.{name}_proj" for name in "qkv"]
 RANGES = {
-    **dict.fromkeys(SHARED, Range(minimum=-1.0, maximum=0.7, alpha={})),
-    "model.layers.0.mlp.down_proj": Range(minimum=-0.01, maximum=0.02, alpha={}),
+    **dict.fromkeys(SHARED, Range(minimum=-1.0, maximum=0.8, alpha={})),
+    "model.layers.0.mlp.down_proj": Range(minimum=-0.011, maximum=0.02, alpha={}),
     "lm_head": Range(minimum=0.0, maximum=0.5, alpha={}),
 }
 

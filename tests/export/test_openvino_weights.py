@@ -137,6 +137,8 @@ def test_tied_embeddings_and_projection_share_one_constant(float_ir, tokens, tmp
     weights = {embedding: weight, "lm_head": weight}
     model = source.read()
     put_weights(model, weights)
+    codes = [op for op in model.get_ops() if op.get_element_type().get_type_name() == "i8"]
+    assert len(codes) == 1
     save_ir(model, tmp_path / "model.xml")
     stored = read_ir(tmp_path / "model.xml")
     check_stored(stored, weights)
@@ -292,7 +294,7 @@ def test_bytes_are_those_of_the_types(float_ir):
     assert stored_bytes([weight, weight]) == 64 * 128 + 64 * 2 + 64
 
 
-@pytest.mark.parametrize("name", ["llama", "bloom"])
+@pytest.mark.parametrize("name", ["llama", "bloom", "gpt2"])
 def test_an_export_leaves_the_model_as_it_was(float_ir, name):
     """And warns the caller of nothing: there, warnings are errors."""
     source = float_ir(name)

@@ -1,4 +1,4 @@
-"""Signals wait while foreign code runs that an exception in its middle would end the process in."""
+"""Signals wait while foreign code runs that may not survive an exception in its middle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C and SIGTERM take effect when the block is done.
 
-    OpenVINO's converter calls back into Python from C++, where an exception that a signal's handler raises is either
-    lost or ends the process without cleaning up.
+    OpenVINO's converter calls back into Python from C++, where an exception that a signal's handler raises may be lost,
+    or end the process before anything is cleaned up.
     """
     if threading.current_thread() is not threading.main_thread():  # others get no signals, and may set no handlers
         yield

@@ -124,3 +124,17 @@ def test_a_search_raises_bits_until_the_gate_passes(trained, texts, tmp_path):
     assert min(bits) > 2
     assert len(bits) > 1
     assert read_stamp(read_ir(result.folder / "openvino_model.xml"), "gate.verdict") == "PASS"
+
+
+def test_what_is_kept_is_the_best_trial_and_not_the_last(trained, texts, tmp_path):
+    calibration = {"texts": str(texts / "calibration"), "tokens_per_language": 512}
+    content = gated(texts, 2, {"max_degradation": "0npb"}, trials=2, mode="balanced", calibration=calibration)
+    report = export(trained, tmp_path / "out", content, keep_failed=True).report
+    best, last = report["trials"]
+    assert (best["kept"], last["kept"]) == (True, False)
+    assert best["worst"] < last["worst"]
+    judged = {tag: entry["degradation"] for tag, entry in report["languages"].items()}
+    assert judged == {tag: entry["degradation"] for tag, entry in best["languages"].items()}
+    again = evaluate_model(tmp_path / "out.failed")
+    for tag, entry in again["languages"].items():
+        assert entry["loss"] == pytest.approx(report["languages"][tag]["loss"], abs=1e-12)

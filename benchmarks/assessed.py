@@ -26,7 +26,7 @@ def table(contents: dict[str, dict[str, Any]]) -> str:
             lines.append(_row(MODELS[name], bits, [entry for entry in content["settings"] if entry["bits"] == bits]))
     return "\n".join(lines) + (
         "\n\nNeural Compressor's RTN in groups of 64, measured on text that nothing was predicted from; ranks of 16 "
-        f"languages, for each draw. An assessment takes {min(passes):.1f} to {max(passes):.1f} passes forward and back."
+        f"languages, for each draw. An assessment takes {max(passes):.1f} passes forward and back at the most."
     )
 
 

@@ -23,6 +23,7 @@ import click
 
 from inc_laaciq.cli_assess import assess
 from inc_laaciq.cli_gate import gate, report
+from inc_laaciq.cli_options import loading
 from inc_laaciq.cli_pack import pack
 from inc_laaciq.cli_sweep import sweep
 from inc_laaciq.errors import LaaciqError
@@ -64,13 +65,6 @@ _config = click.argument("config", type=click.Path(path_type=Path))
 _model = click.option(
     "--model", metavar="DIR_OR_ID", help="Hugging Face folder or hub id; overrides la_aciq.model of the configuration."
 )
-_trust = click.option(
-    "--trust-remote-code", is_flag=True, help="Run code that comes with the model. A hub id then needs --revision."
-)
-_revision = click.option("--revision", metavar="COMMIT", help="Commit of a hub id, 40 hexadecimal digits.")
-_pickle = click.option(
-    "--allow-pickle", is_flag=True, help="Also read .bin weights (weights only, never code). Safetensors are safer."
-)
 
 
 @cli.command()
@@ -88,9 +82,7 @@ _pickle = click.option(
     multiple=True,
     help="Also quantize the same layers with Neural Compressor's own method and show both.",
 )
-@_trust
-@_revision
-@_pickle
+@loading
 @click.pass_obj
 def quantize(
     flags: dict[str, bool],
@@ -102,7 +94,7 @@ def quantize(
     keep_failed: bool,
     strict: bool,
     compare: tuple[str, ...],
-    **loading: Any,
+    **given: Any,
 ) -> None:
     """Quantize a model as CONFIG says, evaluate every language, and write a folder.
 
@@ -126,7 +118,7 @@ def quantize(
             from inc_laaciq.job import prepare
             from inc_laaciq.pipeline import run_quantization
 
-            job = prepare(run, model, **loading)
+            job = prepare(run, model, **given)
             check_space(target, job.plan.disk_bytes)
             outcome = run_quantization(job, comparisons=compare, progress=progress)
             write_artifacts(job, outcome, folder)
@@ -143,10 +135,8 @@ def quantize(
 @_config
 @_model
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@_trust
-@_revision
-@_pickle
-def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None:
+@loading
+def plan(config: Path, model: str | None, as_json: bool, **given: Any) -> None:
     """Say what `quantize CONFIG` would do: layers, memory, disk and time. Nothing is written."""
     from inc_laaciq.config import read_config
 
@@ -154,7 +144,7 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
     from inc_laaciq.job import prepare
     from inc_laaciq.report.tables import plan_dict, print_plan
 
-    job = prepare(run, model, **loading)
+    job = prepare(run, model, **given)
     content = plan_dict(job.plan, notes=job.notes)
     if as_json:
         import json
@@ -193,9 +183,7 @@ def plan(config: Path, model: str | None, as_json: bool, **loading: Any) -> None
     type=click.Choice(["default", "exact"]),
     help="Of an OpenVINO model: compute as it is deployed, or in float32.  [default: as it is deployed]",
 )
-@_trust
-@_revision
-@_pickle
+@loading
 @click.pass_obj
 def evaluate(
     flags: dict[str, bool],
@@ -208,7 +196,7 @@ def evaluate(
     aligned: bool | None,
     reference: str | None,
     runtime: Literal["default", "exact"] | None,
-    **loading: Any,
+    **given: Any,
 ) -> None:
     """Measure the loss of every language and write it, sentence by sentence, to a results file.
 
@@ -230,7 +218,7 @@ def evaluate(
             reference=reference,
             runtime=runtime,
             progress=progress,
-            **loading,
+            **given,
         )
     write_json_atomic(output, results)
     from inc_laaciq.report.tables import print_results

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from inc_laaciq.cli_options import loading
+
 if TYPE_CHECKING:
     from inc_laaciq.backends.gptq_checkpoint import PackedCheckpoint
 
-_GATE_FAILED = 3
 _FOLDER = click.Path(path_type=Path)
 
 
@@ -33,9 +34,7 @@ _FOLDER = click.Path(path_type=Path)
     "--positive-scales", is_flag=True, help="GPTQ: no negative scales, but zero points outside the middle; as exact."
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be written.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model; an id needs --revision.")
-@click.option("--revision", metavar="COMMIT", help="Commit of a hub id, 40 hexadecimal digits.")
-@click.option("--allow-pickle", is_flag=True, help="Also read .bin weights (weights only, never code).")
+@loading
 @click.pass_context
 def pack(
     context: click.Context,
@@ -48,7 +47,7 @@ def pack(
     keep_failed: bool,
     positive_scales: bool,
     dry_run: bool,
-    **loading: Any,
+    **given: Any,
 ) -> None:
     """Write OUTPUT, a folder of `quantize` or of the OpenVINO export, as a packed Hugging Face checkpoint.
 
@@ -61,6 +60,7 @@ def pack(
     """  # noqa: D301 - click's mark of text to leave as it is
     if folder is None and not dry_run:
         raise click.UsageError("Missing option '-o': the folder to write, or --dry-run to write nothing")
+    from inc_laaciq.evaluation.gate import EXIT_FAILED
     from inc_laaciq.output import atomic_folder, check_output
     from inc_laaciq.packing import load_float, notes, pack_output, read_output, write_record
 
@@ -71,8 +71,8 @@ def pack(
     found = read_output(output)
     if found.refusal and not keep_failed:
         click.echo(f"Error: {output}: {found.refusal}. --keep-failed packs it as FOLDER.failed", err=True)
-        context.exit(_GATE_FAILED)
-    source = load_float(found, model, **loading)
+        context.exit(EXIT_FAILED)
+    source = load_float(found, model, **given)
     if folder is None or dry_run:
         _say(pack_output(found, source, None, layout=layout, positive_scales=positive_scales), notes(found))
         click.echo("Nothing was written")
@@ -87,7 +87,7 @@ def pack(
         click.echo(f"Written to {target.result}")
     if found.refusal:
         click.echo(f"Error: {output}: {found.refusal}", err=True)
-        context.exit(_GATE_FAILED)
+        context.exit(EXIT_FAILED)
 
 
 def _say(packed: PackedCheckpoint, more: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from inc_laaciq.cli_options import loading
 from inc_laaciq.errors import BackendError, SpecError
 
 _FILE = click.Path(path_type=Path)
@@ -48,9 +49,7 @@ def _widths(_context: click.Context, _parameter: click.Parameter, given: str) ->
 @click.option("--cells", type=_FILE, help="Folder of finished parts.  [default: OUTPUT with .cells]")
 @click.option("--restart", is_flag=True, help="Do finished parts again.")
 @click.option("--dry-run", is_flag=True, help="Say what is still to be done, and exit.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model; an id needs --revision.")
-@click.option("--revision", metavar="COMMIT", help="Commit of a hub id, 40 hexadecimal digits.")
-@click.option("--allow-pickle", is_flag=True, help="Also read .bin weights (weights only, never code).")
+@loading
 @click.pass_obj
 def sweep(
     flags: dict[str, bool],

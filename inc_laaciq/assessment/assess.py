@@ -177,7 +177,7 @@ def _rows(
 def _bytes(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Any]) -> NDArray[np.int64]:
     """UTF-8 bytes that the predicted tokens of each row spell; tokens of half a character count as its replacement."""
     between = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}  # no text; unknown tokens are
-    kept = ([int(token) for token in row[0, 1:] if int(token) not in between] for row in rows)
+    kept = ([token for token in row[0, 1:].tolist() if token not in between] for row in rows)
     texts = (tokenizer.decode(ids, skip_special_tokens=False) for ids in kept)
     return np.array([max(1, len(text.encode())) for text in texts], dtype=np.int64)
 

@@ -16,15 +16,14 @@ from inc_laaciq.config import WeightSpec
 
 MODES = {"balanced": 0.4, "fair": 0.25}
 """What is left of the degradation of plain rounding, cheapest mode first: by the worst language's divergence from the
-float model, on the small models, rounded up. benchmarks/results/methods_*.json have what was measured."""
-
-_ODD = 7  # takes the place of 8 bits wherever it is stored
+float model, on the shipped model at 4 bits, rounded up. benchmarks/results/methods_*.json have what was measured."""
 
 MOST_RAISED = 0.25
 """Share of the weights beyond which more bits for all are better than more bits for some."""
 
 # Neural Compressor unpacks asymmetric 8-bit weights wrongly, so they are refused.
-_WIDTHS = {"sym": (2, 3, 4, 5, 6, 7, 8), "asym": (2, 3, 4, 5, 6, 7)}
+_MOST_BITS = {"sym": 8, "asym": 7}
+_WIDTHS = (2, 3, 4, 5, 6, 8)  # 7 bits take the place of 8 wherever they are stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ def recommend(
     allowed : mapping of language -> float
         Nats per byte.
     """
-    wider = (width for width in _WIDTHS[weight.scheme] if width > weight.bits and width != _ODD)
+    wider = (width for width in _WIDTHS if weight.bits < width <= _MOST_BITS[weight.scheme])
     widths = sorted({weight.bits, *wider})
     most = widths[-1]
     predicted: dict[str, float] = {}
@@ -99,7 +98,7 @@ def _made(
     *,
     is_enough: bool,
 ) -> Recommendation:
-    if weight.bits not in _WIDTHS[weight.scheme]:
+    if weight.bits > _MOST_BITS[weight.scheme]:
         weight = replace(weight, scheme="sym")  # which costs about the same
     return Recommendation(
         weight=weight,

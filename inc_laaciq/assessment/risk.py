@@ -18,8 +18,8 @@ from inc_laaciq.evaluation.pairs import Pairs
 Risk = Literal["low", "medium", "high"]
 
 UNDERESTIMATE = 1.5
-"""Measured divergence over predicted: independence of layers is assumed, and an expansion stops at the second order.
-Predictions are multiplied by it. benchmarks/results/assess.json has what was measured."""
+"""Measured rise of the loss over predicted, mean over languages: layers are taken as independent, and the expansion
+stops at the second order. Predictions are multiplied by it; benchmarks/results/assess_*.json have what remains."""
 
 CONFIDENCE = 0.95
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
     from inc_laaciq.assess import assess_quantization_risk
     from inc_laaciq.backends.packed_loading import load_packed_checkpoint
+    from inc_laaciq.calibration.current_language import calibration_language
     from inc_laaciq.calibration.layers import linearize
     from inc_laaciq.calibration.loader import LanguageLoader
     from inc_laaciq.quant.language_clip import language_aware_clip
@@ -46,6 +47,7 @@ __all__ = [
     "ResourceError",
     "SpecError",
     "assess_quantization_risk",
+    "calibration_language",
     "language_aware_clip",
     "language_loader",
     "linearize",
@@ -55,6 +57,7 @@ __all__ = [
 
 _LAZY = {
     "assess_quantization_risk": "inc_laaciq.assess",
+    "calibration_language": "inc_laaciq.calibration.current_language",
     "LanguageCriterion": "inc_laaciq.tuning.criterion",
     "LanguageLoader": "inc_laaciq.calibration.loader",
     "linearize": "inc_laaciq.calibration.layers",

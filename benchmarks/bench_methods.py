@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--evaluation", help="folder of <language>.txt")
     found.add_argument("--bits", type=int, nargs="+", default=[4])
     found.add_argument("--group-size", type=int, nargs="+", default=[64])
+    found.add_argument(
+        "--grid",
+        type=grid,
+        nargs="+",
+        metavar="BITS:GROUP",
+        help="these pairs, such as 4:32 2:64 4:-1, instead of every --bits with every --group-size",
+    )
     found.add_argument("--seeds", type=int, default=3, help="of the calibration text; data-free methods have one")
     found.add_argument("--methods", default="all", help="names with commas between them")
     found.add_argument("--calibration-tokens", type=int, default=4096, help="of each language")
@@ -83,6 +91,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--render", type=Path, metavar="FILE.json", help="write FILE.md and FILE.svg")
     found.add_argument("-o", "--output", type=Path)
     return found
+
+
+def grid(text: str) -> tuple[int, int]:
+    """Bits and group size of `4:32`."""
+    bits, _, group_size = text.partition(":")
+    return int(bits), int(group_size)  # argparse tells what was given where either is no number
 
 
 def table(bits: list[int]) -> str:
@@ -109,9 +123,8 @@ def run(options: argparse.Namespace) -> int:
     """Do what is missing, and write the result."""
     folder = options.cells or options.output.with_suffix(".cells")
     bench = Bench(Options.of(options, folder))
-    cells, not_run = plan(
-        chosen(options.methods), bits=options.bits, group_sizes=options.group_size, seeds=options.seeds
-    )
+    grids = options.grid or list(product(options.bits, options.group_size))
+    cells, not_run = plan(chosen(options.methods), grids=grids, seeds=options.seeds)
     paths = {cell: path_of(cell, bench) for cell in cells}
     missing = [cell for cell, path in paths.items() if not path.exists()]
     if options.dry_run:

@@ -36,18 +36,21 @@ class Cell:
 
 
 def plan(
-    methods: Sequence[Method], *, bits: Sequence[int], group_sizes: Sequence[int], seeds: int
+    methods: Sequence[Method], *, grids: Sequence[tuple[int, int]], seeds: int
 ) -> tuple[list[Cell], list[dict[str, Any]]]:
-    """Cells to do, and methods that cannot be run with the reason why; the float model comes first."""
+    """Cells to do, and methods that cannot be run with the reason why; the float model comes first.
+
+    A grid is a number of bits and a group size.
+    """
     cells, not_run = [Cell(method=FLOAT)], []
     for method in methods:
-        for width in bits:
-            if reason := method.unavailable(width):
-                not_run.append({"method": method.name, "bits": width, "why": reason})
+        refused = {width: reason for width, _ in grids if (reason := method.unavailable(width))}
+        not_run += [{"method": method.name, "bits": width, "why": reason} for width, reason in refused.items()]
+        for width, size in grids:
+            if width in refused:
                 continue
             cells += [
                 Cell(method=method.name, calibration=calibration, bits=width, group_size=size, seed=seed)
-                for size in group_sizes
                 for calibration in method.calibrations
                 for seed in range(1 if calibration == "none" else seeds)
             ]

@@ -10,6 +10,8 @@ text; its own released code does the work.  All models are scored on the same se
 
 A finished cell (one method, calibration, width and seed) is a file of its own.  Ctrl-C loses only what is being done,
 and the same command goes on from there; a cell is done anew only if something that it depends on has changed.
+Methods of a package that is not installed here are taken from the folder of cells, where the same command has been run
+in an environment that has it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from methods import inc_autoround, inc_torch, nncf_openvino, ours  # noqa: F401 - they enter the table
 from methods.bench import Bench, Options
-from methods.cells import FLOAT, Cell, path_of, plan, read_cell
+from methods.cells import FLOAT, Cell, finished_elsewhere, path_of, plan, read_cell
 from methods.collect import collect, commit, ordered
 from methods.registry import METHOD_VERSION, METHODS, LayersError, Method, NotRunError
 from methods.report import markdown, picture
@@ -124,11 +126,15 @@ def run(options: argparse.Namespace) -> int:
     folder = options.cells or options.output.with_suffix(".cells")
     bench = Bench(Options.of(options, folder))
     grids = options.grid or list(product(options.bits, options.group_size))
-    cells, not_run = plan(chosen(options.methods), grids=grids, seeds=options.seeds)
-    paths = {cell: path_of(cell, bench) for cell in cells}
+    methods = chosen(options.methods)
+    cells, not_run = plan(methods, grids=grids, seeds=options.seeds)
+    elsewhere = finished_elsewhere(methods, grids=grids, seeds=options.seeds, bench=bench)
+    done_elsewhere = {(cell.method, cell.bits) for cell in elsewhere}
+    not_run = [entry for entry in not_run if (entry["method"], entry["bits"]) not in done_elsewhere]
+    paths = {**{cell: path_of(cell, bench) for cell in cells}, **elsewhere}
     missing = [cell for cell, path in paths.items() if not path.exists()]
     if options.dry_run:
-        print(f"{len(cells) - len(missing)} of {len(cells)} cells are done; to do:")
+        print(f"{len(paths) - len(missing)} of {len(paths)} cells are done; to do:")
         print("\n".join(cell.label for cell in missing))
         return 0
     folder.mkdir(parents=True, exist_ok=True)

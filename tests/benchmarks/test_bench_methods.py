@@ -189,6 +189,29 @@ def test_pairs_of_bits_and_group_size_are_taken_as_they_are(folder, tmp_path, ca
         bench_methods.parser().parse_args(["--grid", "4"])
 
 
+def test_cells_of_another_installation_are_taken_where_only_packages_differ(finished, folder, tmp_path):
+    cells = tmp_path / "cells"
+    shutil.copytree(folder / "cells", cells)
+    [source] = cells.glob("inc-rtn-none-*.json")
+    content = json.loads(source.read_text(encoding="utf-8"))
+    there = "inc3.10-rtn" if METHODS["inc3.10-rtn"].unavailable(4) else "inc-rtn"
+    content["definition"] |= {"method": there, "packages": {"neural-compressor": "3.10"}}
+    other = cells / source.name.replace("inc-rtn", there, 1).replace(".json", "0.json")
+    run = ["--methods", "inc-rtn,inc3.10-rtn", "--cells", str(cells), "-o", str(tmp_path / "both.json")]
+    for newer, expected in ((1, {"inc-rtn"}), (0, {"inc-rtn", "inc3.10-rtn"})):
+        content["definition"]["version"] += newer  # the first was made by another version of this benchmark
+        other.write_text(json.dumps(content), encoding="utf-8")
+        content["definition"]["version"] -= newer
+        assert bench_methods.main([*arguments(folder, tmp_path / "both.json"), *run]) == 0
+        both = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
+        assert {row["method"] for row in both["rows"]} == expected
+    packages = {entry["method"]: entry["packages"]["neural-compressor"] for entry in both["runs"]}
+    assert packages[there] == "3.10"
+    shutil.copy(other, other.with_name(other.name.replace("0.json", "1.json")))
+    with pytest.raises(SystemExit, match="two installations"):
+        bench_methods.main([*arguments(folder, tmp_path / "both.json"), *run])
+
+
 def test_unknown_method_is_refused():
     with pytest.raises(SystemExit, match="no method is called nonsense"):
         bench_methods.chosen("inc-rtn,nonsense")

@@ -1,6 +1,7 @@
 """Language-aware quantization for Intel Neural Compressor.
 
-Importing this package makes the strategy `la_aciq` known to Neural Compressor, whichever of the two is imported first.
+Importing this package makes the strategy `la_aciq` and the algorithm `laaciq` known to Neural Compressor, whichever of
+the two is imported first.
 Nothing heavy is imported until a name is used.
 """
 
@@ -26,6 +27,8 @@ from inc_laaciq.errors import (
 if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
     from inc_laaciq.assess import assess_quantization_risk
+    from inc_laaciq.backends.inc_torch_calibration import calibrate
+    from inc_laaciq.backends.inc_torch_config import LAACIQConfig
     from inc_laaciq.backends.packed_loading import load_packed_checkpoint
     from inc_laaciq.calibration.current_language import calibration_language
     from inc_laaciq.calibration.layers import linearize
@@ -38,6 +41,7 @@ __all__ = [
     "DataError",
     "EvaluationError",
     "IntegrityError",
+    "LAACIQConfig",
     "LaaciqError",
     "LanguageCriterion",
     "LanguageLoader",
@@ -47,6 +51,7 @@ __all__ = [
     "ResourceError",
     "SpecError",
     "assess_quantization_risk",
+    "calibrate",
     "calibration_language",
     "language_aware_clip",
     "language_loader",
@@ -57,7 +62,9 @@ __all__ = [
 
 _LAZY = {
     "assess_quantization_risk": "inc_laaciq.assess",
+    "calibrate": "inc_laaciq.backends.inc_torch_calibration",
     "calibration_language": "inc_laaciq.calibration.current_language",
+    "LAACIQConfig": "inc_laaciq.backends.inc_torch_config",
     "LanguageCriterion": "inc_laaciq.tuning.criterion",
     "LanguageLoader": "inc_laaciq.calibration.loader",
     "linearize": "inc_laaciq.calibration.layers",

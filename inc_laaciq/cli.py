@@ -82,6 +82,11 @@ _model = click.option(
     multiple=True,
     help="Also quantize the same layers with Neural Compressor's own method and show both.",
 )
+@click.option(
+    "--api",
+    type=click.Choice(["adaptor", "torch"]),
+    help="Neural Compressor's API: adaptor (2.6 to 3.7) or torch (3.7 and later).  [default: adaptor if it is there]",
+)
 @loading
 @click.pass_obj
 def quantize(
@@ -94,6 +99,7 @@ def quantize(
     keep_failed: bool,
     strict: bool,
     compare: tuple[str, ...],
+    api: Literal["adaptor", "torch"] | None,
     **given: Any,
 ) -> None:
     """Quantize a model as CONFIG says, evaluate every language, and write a folder.
@@ -114,13 +120,15 @@ def quantize(
     with atomic_folder(target, overwrite=overwrite, inputs=input_paths(model, config, run)) as folder:
         with stages(verbose=flags["verbose"]) as progress:
             from inc_laaciq.artifacts import REPORTS, write_artifacts
+            from inc_laaciq.backends.inc_api import choose
             from inc_laaciq.evaluation.gate import exit_code
             from inc_laaciq.job import prepare
             from inc_laaciq.pipeline import run_quantization
 
+            chosen = choose(api)
             job = prepare(run, model, **given)
             check_space(target, job.plan.disk_bytes)
-            outcome = run_quantization(job, comparisons=compare, progress=progress)
+            outcome = run_quantization(job, comparisons=compare, progress=progress, api=chosen)
             write_artifacts(job, outcome, folder)
         # Fails closed: a gate that could judge nothing has not passed either.
         code = exit_code(outcome.report["verdict"], run.la_aciq.gate, strict=strict)

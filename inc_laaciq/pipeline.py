@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inc_laaciq.backends import inc_api
+from inc_laaciq.backends.inc_api import Api
 from inc_laaciq.calibration.collect import Progress
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import calibration_batches, row_length
@@ -40,7 +42,9 @@ class Outcome:
     quantized: Any
 
 
-def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Progress | None = None) -> Outcome:
+def run_quantization(
+    job: Job, *, comparisons: Sequence[str] = (), progress: Progress | None = None, api: Api | None = None
+) -> Outcome:
     """Quantize through Intel Neural Compressor, evaluate every language, and judge.
 
     Parameters
@@ -50,13 +54,15 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
     comparisons : sequence of str
         Of `COMPARISONS`: Neural Compressor's own methods, on the same layers, text and bits.
     progress : callable(stage, done, total), optional
+    api : "adaptor" or "torch", optional
+        Neural Compressor's API; by default the adaptor API where it is there, else the torch API.
 
     Returns
     -------
     Outcome
     """
-    from inc_laaciq.backends import inc_fit
-
+    api = inc_api.choose(api)
+    backend = inc_api.fitting(api)
     check_memory(job.plan)
     settings = job.run.la_aciq
     if comparisons and job.run.approach != "post_training_weight_only":
@@ -65,8 +71,8 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
         )
     loader = calibration_loader(job, progress)
     criterion = gate_criterion(job, progress)
-    with inc_fit.quiet():
-        quantized = inc_fit.fit(job.source.model, job.run, loader, criterion)
+    with inc_api.quiet(api):
+        quantized = backend.fit(job.source.model, job.run, loader, criterion)
     solution = quantized.la_aciq
     baseline: Losses | None = None
     candidate: Losses | None = None
@@ -78,12 +84,13 @@ def run_quantization(job: Job, *, comparisons: Sequence[str] = (), progress: Pro
             baseline = evaluation_losses(job, job.source.model, "float", progress)
         candidate = evaluation_losses(job, quantized.model, "la_aciq", progress, reference=job.source.model)
         for method in comparisons:
-            with inc_fit.quiet():
-                other = inc_fit.fit_rtn(job.source.model, solution.layers)
+            with inc_api.quiet(api):
+                other = backend.fit_rtn(job.source.model, solution.layers)
             others[f"INC {method.upper()}"] = evaluation_losses(job, other, method, progress)
     measured = Measured(baseline=baseline, candidate=candidate, others=others)
+    report = run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ())
     return Outcome(
-        report=run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ()),
+        report={**report, "api": api},
         baseline=run_results(job, baseline, kind="float"),
         results=run_results(job, candidate, kind="inc"),
         quantized=quantized,

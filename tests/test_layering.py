@@ -24,7 +24,8 @@ ALLOWED = {
     "evaluation": {"evaluation", "calibration", "config", "checkpoint", "languages"},
     "report": {"report", "planning", "languages", "evaluation", "output"},
     "tuning": {"tuning", "layerwise", "evaluation", "calibration", "quant", "config", "languages"},
-    "backends": {"backends", "tuning", "layerwise", "calibration", "quant", "config", "checkpoint", "export_format"},
+    "backends": {"backends", "tuning", "layerwise", "calibration", "quant", "config", "checkpoint", "export_format"}
+    | {"output"},
 }
 FOREIGN = ("neural_compressor", "openvino", "optimum", "nncf")
 HEAVY = {"torch", "transformers", "datasets", "neural_compressor", "scipy"}

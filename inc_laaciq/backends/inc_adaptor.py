@@ -173,11 +173,7 @@ class LaAciqSearch:
         """Keep what is needed to quantize this trial, and the best one so far, once more."""
         kept = {trial.number}
         if self._languages is not None:
-            self._languages.labels[trial.number] = trial.description
-            method: dict[str, str] = {"mode": trial.settings.mode, "reconcile": trial.settings.reconcile}
-            self._languages.methods[trial.number] = method
-            unfit = {tag: f"the float model fails on it: {why}" for tag, why in trial.solution.invalid.items()}
-            self._languages.missing |= unfit
+            self._languages.note(trial.number, trial.description, trial.settings, trial.solution.invalid)
             if self._languages.documents:
                 kept.add(self._languages.best())
         self._solutions[trial.number], self._configs[trial.number] = trial.solution, config

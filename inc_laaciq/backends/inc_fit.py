@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,21 +129,3 @@ def private_workspace() -> Iterator[None]:
             yield
         finally:
             options.workspace = before
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Neural Compressor logs every step to stderr; inside this block only its errors are heard.
-
-    Not where the application shows its own log messages at the level INFO: then they are wanted.
-    """
-    import neural_compressor.utils  # noqa: F401 - it sets its own level when it is imported
-
-    logger = logging.getLogger("neural_compressor")
-    before = logger.level
-    if not logging.getLogger("inc_laaciq").isEnabledFor(logging.INFO):
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -1,15 +1,17 @@
-"""Makes the name `la_aciq` known to Intel Neural Compressor, the moment its modules are imported.
+"""Makes LA-ACIQ known to Intel Neural Compressor, the moment its modules are imported.
 
 Importing `inc_laaciq` must not import Neural Compressor (seconds, and torch with it), yet after both imports, in
-either order, the stock calls have to work.  So hooks wait for the modules that have to know the name:
+either order, the stock calls have to work.  So hooks wait for the modules that have to know of it:
 
 - `neural_compressor.config`, whose `TuningCriterion` accepts a closed list of strategies;
 - `neural_compressor.quantization`, whose `fit` looks the strategy up in a registry;
-- `neural_compressor.experimental.quantization`, the API before that, with a registry of its own (2.x only).
+- `neural_compressor.experimental.quantization`, the API before that, with a registry of its own (2.x only);
+- `neural_compressor.torch.quantization`, the torch API, with registries of configurations and of algorithms.
 """
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,7 @@ def register_on_import() -> None:
     wrapt.register_post_import_hook(accept_strategy_name, "neural_compressor.config")
     wrapt.register_post_import_hook(register_strategy, "neural_compressor.quantization")
     wrapt.register_post_import_hook(register_experimental_strategy, "neural_compressor.experimental.quantization")
+    wrapt.register_post_import_hook(register_torch_algorithm, "neural_compressor.torch.quantization")
 
 
 def accept_strategy_name(config: ModuleType) -> None:
@@ -54,3 +57,12 @@ def register_experimental_strategy(_quantization: ModuleType) -> None:
     from inc_laaciq.backends.inc_experimental import register
 
     register()
+
+
+def register_torch_algorithm(_quantization: ModuleType) -> None:
+    """Put `LAACIQConfig` and the algorithm behind it into the torch API's registries; they register themselves.
+
+    Whole modules are imported, no names from them: either may be the one that is just importing Neural Compressor.
+    """
+    importlib.import_module("inc_laaciq.backends.inc_torch_config")
+    importlib.import_module("inc_laaciq.backends.inc_torch")

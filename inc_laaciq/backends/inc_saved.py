@@ -1,8 +1,9 @@
 """Quantized models on disk: Neural Compressor's own form, the packed form, and the codes as solved.
 
-`best_model.pt`, `qconfig.json` and `gptq_config.json` are what Neural Compressor's `load` reads; they hold
-fake-quantized float weights.  `packed.safetensors` holds Neural Compressor's packed layers and is what is deployed and
-evaluated.  `scales.safetensors` holds the solver's codes and scales, the same names in every backend.
+Neural Compressor's own form is what its `load` reads: `best_model.pt`, `qconfig.json` and `gptq_config.json` of the
+adaptor API hold fake-quantized float weights, `quantized_weight.pt` and `qconfig.json` of the torch API packed layers.
+`packed.safetensors` holds Neural Compressor's packed layers in the form that both APIs read, and is what is deployed
+and evaluated.  `scales.safetensors` holds the solver's codes and scales, the same names in every backend.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from inc_laaciq.backends.inc_fit import quiet
+from inc_laaciq.backends.inc_api import is_available, quiet, require
 from inc_laaciq.calibration.folding import Fold
+from inc_laaciq.calibration.layers import linear_layer
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.pickled import check_torch_version
 from inc_laaciq.errors import IntegrityError
@@ -89,7 +91,10 @@ def load_int8(skeleton: nn.Module, file: Path) -> nn.Module:
     ------
     IntegrityError
         If the file is damaged, or holds more than tensors and plain data.
+    BackendError
+        If the adaptor API is not there, which alone reads it.
     """
+    require("adaptor")
     from neural_compressor.utils.pytorch import load
 
     check_torch_version(torch.__version__)
@@ -120,24 +125,12 @@ def load_packed(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: 
     IntegrityError
         If the file does not hold exactly the weights that the layers need.
     """
-    from neural_compressor.adaptor.torch_utils.model_wrapper import WeightOnlyLinear
-
+    make = _adaptor_layer if is_available("adaptor") else _torch_layer
     for layer in layers:
-        if "bits" not in layer:
-            continue
-        linear = skeleton.get_submodule(layer["name"])
-        packed = WeightOnlyLinear(
-            linear.in_features,
-            linear.out_features,
-            layer["bits"],
-            layer["group_size"],
-            zp=layer["scheme"] == "asym",
-            bias=linear.bias is not None,
-            scale_dtype=torch.float32,
-            use_optimum_format=False,
-        )
-        parent, _, child = layer["name"].rpartition(".")
-        setattr(skeleton.get_submodule(parent), child, packed)
+        if "bits" in layer:
+            parent, _, child = layer["name"].rpartition(".")
+            packed = make(linear_layer(skeleton, layer["name"]), layer)
+            setattr(skeleton.get_submodule(parent), child, packed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = skeleton.load_state_dict(load_file(str(file)), strict=False)
@@ -151,3 +144,35 @@ def load_packed(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: 
     if callable(tie := getattr(skeleton, "tie_weights", None)):
         tie()
     return skeleton.eval()
+
+
+def _adaptor_layer(linear: nn.Linear, layer: Mapping[str, Any]) -> nn.Module:
+    """An empty packed layer of the adaptor API."""
+    from neural_compressor.adaptor.torch_utils.model_wrapper import WeightOnlyLinear
+
+    packed: nn.Module = WeightOnlyLinear(
+        linear.in_features,
+        linear.out_features,
+        layer["bits"],
+        layer["group_size"],
+        zp=layer["scheme"] == "asym",
+        bias=linear.bias is not None,
+        scale_dtype=torch.float32,
+        use_optimum_format=False,
+    )
+    return packed
+
+
+def _torch_layer(linear: nn.Linear, layer: Mapping[str, Any]) -> nn.Module:
+    """An empty packed layer of the torch API."""
+    require("torch")
+    from inc_laaciq.backends.inc_torch_packing import exact_layer
+
+    return exact_layer(
+        linear.in_features,
+        linear.out_features,
+        bits=layer["bits"],
+        group_size=layer["group_size"],
+        is_asym=layer["scheme"] == "asym",
+        has_bias=linear.bias is not None,
+    )

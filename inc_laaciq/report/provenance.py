@@ -70,6 +70,7 @@ def provenance(document: Document) -> tuple[tuple[str, str], ...]:
         *_texts(document),
         ("mode", visible(document.get("mode"))),
         ("reconcile", visible(document.get("reconcile"))),
+        ("Neural Compressor's API", visible(document.get("api"))),
         *_policy(section(document, "policy")),
         ("versions", _pairs(section(meta, "versions"))),
         ("threads", visible(meta.get("threads"))),

@@ -178,7 +178,12 @@ def _method(document: Document) -> str:
         named = visible(previous.get("name")) or "unnamed"
         return f"compared with {baseline}" + (f", previous release {named}" if previous else "")
     mode, reconcile = visible(document.get("mode")), visible(document.get("reconcile"))
-    parts = [f"mode {mode}" if mode else "", f"reconciled by {reconcile}" if reconcile else ""]
+    api = visible(document.get("api"))
+    parts = [
+        f"mode {mode}" if mode else "",
+        f"reconciled by {reconcile}" if reconcile else "",
+        f"through Neural Compressor's {api} API" if api else "",
+    ]
     return ", ".join(part for part in parts if part)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from inc_laaciq.calibration.text import Corpus
-from inc_laaciq.config import TextSpec
+from inc_laaciq.config import LaaciqSpec, TextSpec
 from inc_laaciq.config.policy import Policy
 from inc_laaciq.errors import EvaluationError, SpecError
 from inc_laaciq.evaluation.gate import exit_code, judge
@@ -141,6 +141,23 @@ class LanguageCriterion:
             for tag in languages:
                 if tag not in self._evaluate.languages:
                     self.missing.setdefault(tag, "no evaluation text was found")
+
+    def note(self, trial: int, description: str, settings: LaaciqSpec, invalid: Mapping[str, str]) -> None:
+        """Note what a trial is, before it is judged.
+
+        Parameters
+        ----------
+        trial : int
+            Its number, from 0.
+        description : str
+        settings : LaaciqSpec
+            That it was solved with.
+        invalid : mapping of language -> str
+            Languages on which the float model itself fails, with what was seen: no trial may pass for them.
+        """
+        self.labels[trial] = description
+        self.methods[trial] = {"mode": settings.mode, "reconcile": settings.reconcile}
+        self.missing |= {tag: f"the float model fails on it: {why}" for tag, why in invalid.items()}
 
     def is_tolerable(self, trial: int) -> bool:
         """Whether the policy lets a trial through, certain or not."""

@@ -1,4 +1,4 @@
-"""What a Python user of Neural Compressor's `quantization.fit` needs from this package."""
+"""What a Python user of Neural Compressor's own calls needs from this package."""
 
 from __future__ import annotations
 
@@ -11,29 +11,43 @@ from inc_laaciq.config import LaaciqSpec, TextSpec, read_config
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from inc_laaciq.backends.inc_api import Api
     from inc_laaciq.calibration.loader import LanguageLoader
 
 
-def load_config(path: str | Path) -> Any:
-    """The configuration of a yaml file, as `neural_compressor.quantization.fit` takes it.
+def load_config(path: str | Path, *, api: Api | None = None) -> Any:
+    """The configuration of a yaml file, as Neural Compressor's calls take it.
 
     Parameters
     ----------
     path : str or Path
         Neural Compressor's keys and a `la_aciq:` section.
+    api : "adaptor" or "torch", optional
+        By default the adaptor API where it is there, else the torch API.
 
     Returns
     -------
-    neural_compressor.config.PostTrainingQuantConfig
+    neural_compressor.config.PostTrainingQuantConfig for `neural_compressor.quantization.fit` of the adaptor API, or
+    LAACIQConfig for `neural_compressor.torch.quantization.quantize` of the torch API.  The latter has no text and no
+    gate: give `run_fn=inc_laaciq.calibrate(loader)`.
 
     Raises
     ------
     SpecError
         With file and line, if something in it is wrong.
+    BackendError
+        If the API is not there.
     """
-    from inc_laaciq.backends.inc_fit import post_training_config
+    from inc_laaciq.backends.inc_api import choose
 
-    return post_training_config(read_config(path))
+    run = read_config(path)
+    if choose(api) == "adaptor":
+        from inc_laaciq.backends.inc_fit import post_training_config
+
+        return post_training_config(run)
+    from inc_laaciq.backends.inc_torch_config import LAACIQConfig
+
+    return LAACIQConfig.from_run(run)
 
 
 def language_loader(
@@ -44,7 +58,7 @@ def language_loader(
     sequence_length: int = 256,
     seed: int = 0,
 ) -> LanguageLoader:
-    """Calibration batches that know their language, for `fit(..., calib_dataloader=...)`.
+    """Calibration batches that know their language, for `fit(..., calib_dataloader=...)` and for `calibrate`.
 
     Parameters
     ----------

@@ -237,7 +237,18 @@ class LAACIQConfig(RTNConfig):  # type: ignore[misc]
 
     @classmethod
     def from_run(cls, run: RunSpec) -> Self:
-        """The weight-only settings of a yaml file."""
+        """The weight-only settings of a yaml file.
+
+        Raises
+        ------
+        SpecError
+            If its approach is another one.
+        """
+        if run.approach != "post_training_weight_only":
+            raise SpecError(
+                f"quantization.approach: {run.approach} has no LAACIQConfig, which is for weights only. Run it by "
+                "`inc-laaciq quantize`"
+            )
         settings = run.la_aciq
         fair = settings.fair
         config = cls(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +28,6 @@ from inc_laaciq.layerwise import Solution
 from inc_laaciq.tuning.criterion import LanguageCriterion
 from inc_laaciq.tuning.search import search
 from inc_laaciq.tuning.solving import Solver
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,18 +75,17 @@ def fit(
 
     Returns
     -------
-    Quantized
+    Quantized, or QuantizedStatic for static INT8
 
     Raises
     ------
     BackendError
-        If the approach is static INT8.
+        If Neural Compressor's torch API has no static INT8 here, and it is asked for.
     """
-    if run.approach != "post_training_weight_only":
-        raise BackendError(
-            f"quantization.approach: {run.approach} does not run through Neural Compressor's torch API here. Use the "
-            "adaptor API: --api adaptor, with pip install 'inc-laaciq[adaptor]'"
-        )
+    if run.approach == "post_training_static_quant":
+        from inc_laaciq.backends.inc_torch_static_fit import fit_static
+
+        return fit_static(model, run, loader, criterion)
     model = linearize(model)
     config = LAACIQConfig.from_run(run)
     mapping = config.to_config_mapping(model_info=config.get_model_info(model))
@@ -100,28 +97,51 @@ def fit(
         solution = solver.solve(layers, run.la_aciq, None)
         exact = rounded(model, solution)
     else:
-        solution, exact = _searched(model, layers, run, solver, criterion)
+        solution, exact = searched(layers, run, solver, criterion, partial(rounded, model), bits_can_rise=True)
     return Quantized(model=exact, packed=_through_inc(model, config, solution), la_aciq=solution)
 
 
-def _searched(
-    model: nn.Module, layers: Sequence[Layer], run: RunSpec, solver: Solver, criterion: LanguageCriterion
+def searched(
+    layers: Sequence[Layer],
+    run: RunSpec,
+    solver: Solver,
+    criterion: LanguageCriterion,
+    realise: Callable[[Solution], nn.Module],
+    *,
+    bits_can_rise: bool,
 ) -> tuple[Solution, nn.Module]:
     """The trial that the gate passes, or else the nearest; as many as the configuration allows.
 
     A time limit ends the search after the trial in which it is over.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    run : RunSpec
+    solver : Solver
+        Has the float model.
+    criterion : LanguageCriterion
+        Says afterwards which trial was kept.
+    realise : callable(solution)
+        Gives the model to be judged.
+    bits_can_rise : bool
+        Else a layer that needs more goes to float.
+
+    Returns
+    -------
+    The solution and its model.
     """
     started = time.monotonic()
-    criterion(model)
+    criterion(solver.model)
     batches = solver.loader.batches if solver.loader is not None else {}
     criterion.require(batches)
     measure = solver.measure if batches else None
     solutions: dict[int, Solution] = {}
-    for trial in search(layers, run.la_aciq, solver.solve, criterion, measure, bits_can_rise=True):
+    for trial in search(layers, run.la_aciq, solver.solve, criterion, measure, bits_can_rise=bits_can_rise):
         criterion.note(trial.number, trial.description, trial.settings, trial.solution.invalid)
         solutions[trial.number] = trial.solution
-        exact = rounded(model, trial.solution)
-        criterion(exact)
+        judged = realise(trial.solution)
+        criterion(judged)
         best = criterion.best()
         for number in [number for number in solutions if number not in (best, trial.number)]:
             del solutions[number]
@@ -131,7 +151,7 @@ def _searched(
     last = len(criterion.documents) - 1
     criterion.kept = last if criterion.is_passed else criterion.best()
     solution = solutions[criterion.kept]
-    return solution, exact if criterion.kept == last else rounded(model, solution)
+    return solution, judged if criterion.kept == last else realise(solution)
 
 
 def rounded(model: nn.Module, solution: Solution) -> nn.Module:

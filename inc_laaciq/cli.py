@@ -23,6 +23,7 @@ import click
 
 from inc_laaciq.cli_assess import assess
 from inc_laaciq.cli_gate import gate, report
+from inc_laaciq.cli_merge import merge_measurements
 from inc_laaciq.cli_options import loading
 from inc_laaciq.cli_pack import pack
 from inc_laaciq.cli_sweep import sweep
@@ -51,6 +52,7 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     inc-laaciq assess MODEL --texts TEXTS                  what quantization would cost each, before it is done
     inc-laaciq sweep MODEL --texts TEXTS -o sweep.json     the fewest bits that keep each within a margin
     inc-laaciq pack OUT --model MODEL -o OUT-gptq          as a GPTQ or compressed-tensors checkpoint
+    inc-laaciq merge-measurements DUMPS -o merged/measure  FP8 for Gaudi: one range for all languages
     inc-laaciq gate OUT --max-degradation 5%               verdict by language, for CI
     inc-laaciq report OUT --html report.html               what was found, in other formats
 
@@ -240,6 +242,7 @@ cli.add_command(report)
 cli.add_command(assess)
 cli.add_command(sweep)
 cli.add_command(pack)
+cli.add_command(merge_measurements)
 
 
 def listen(*, verbose: bool, debug: bool) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import wrapt
 
 STRATEGY = "la_aciq"
+FP8_OBSERVER = "laaciq"
 
 
 def register_on_import() -> None:
@@ -25,6 +26,7 @@ def register_on_import() -> None:
     wrapt.register_post_import_hook(accept_strategy_name, "neural_compressor.config")
     wrapt.register_post_import_hook(register_strategy, "neural_compressor.quantization")
     wrapt.register_post_import_hook(register_experimental_strategy, "neural_compressor.experimental.quantization")
+    wrapt.register_post_import_hook(register_fp8_observer, "neural_compressor.torch.algorithms.fp8_quant.observer")
     wrapt.register_post_import_hook(register_torch_algorithm, "neural_compressor.torch.quantization")
 
 
@@ -66,3 +68,10 @@ def register_torch_algorithm(_quantization: ModuleType) -> None:
     """
     importlib.import_module("inc_laaciq.backends.inc_torch_config")
     importlib.import_module("inc_laaciq.backends.inc_torch")
+
+
+def register_fp8_observer(_observer: ModuleType) -> None:
+    """Let `FP8Config(observer="laaciq")` measure by language."""
+    from inc_laaciq.backends.gaudi_fp8_observer import register
+
+    register()

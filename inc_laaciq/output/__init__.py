@@ -10,6 +10,7 @@ from inc_laaciq.output.checks import check_output, check_space
 from inc_laaciq.output.files import check_file, write_bytes_atomic, write_json_atomic, write_text_atomic
 from inc_laaciq.output.folder import OutputFolder, atomic_folder
 from inc_laaciq.output.names import FAILED_SUFFIX, RECORD
+from inc_laaciq.output.several import write_several_atomic
 
 __all__ = [
     "FAILED_SUFFIX",
@@ -21,5 +22,6 @@ __all__ = [
     "check_space",
     "write_bytes_atomic",
     "write_json_atomic",
+    "write_several_atomic",
     "write_text_atomic",
 ]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inc_laaciq.backends import inc_saved
+from inc_laaciq.backends import inc_saved, static_saved
 from inc_laaciq.backends.openvino_weights import stored_bytes
 from inc_laaciq.checkpoint import sha256_of_files
 from inc_laaciq.export_format import WEIGHTS_FILE
@@ -39,6 +39,9 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     if job.run.approach == "post_training_weight_only":
         deployed = folder / inc_saved.PACKED
         inc_saved.save_packed(inc_saved.pack(outcome.quantized), deployed)
+    elif report["api"] == "torch":
+        deployed = folder / static_saved.STATIC
+        static_saved.save_static(job.source.model, outcome.quantized.model.graph, deployed)
     else:
         deployed = folder / inc_saved.INC_MODEL
     before, after = module_bytes(job.source.model), deployed.stat().st_size

@@ -203,7 +203,7 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
     """A `quantize`, `export` or `pack` output, as it is deployed; packed checkpoints compute in float32."""
     import torch
 
-    from inc_laaciq.backends import inc_saved
+    from inc_laaciq.backends import inc_saved, static_saved
     from inc_laaciq.backends.packed_loading import load_packed_checkpoint
 
     file = folder / RECORD
@@ -215,7 +215,7 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
         recorded = record["texts"]["evaluation"] or {}
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{file}: it is not a complete record ({error!r}); quantize again") from error
-    forms = (MODEL_FILE, inc_saved.PACKED, inc_saved.INC_MODEL)
+    forms = (MODEL_FILE, inc_saved.PACKED, static_saved.STATIC, inc_saved.INC_MODEL)
     deployed = next((form for form in forms if (folder / form).exists()), forms[-1])
     required = [deployed, WEIGHTS_FILE] if deployed == MODEL_FILE else [deployed]
     if "packed" in record:
@@ -232,6 +232,8 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
         kind = {"kind": "openvino", "runtime": runtime}
     elif deployed == inc_saved.PACKED:
         model = inc_saved.load_packed(_skeleton(folder), layers, folder / deployed)
+    elif deployed == static_saved.STATIC:
+        model = static_saved.load_static(_skeleton(folder), layers, folder / deployed)
     else:
         model = inc_saved.load_int8(_skeleton(folder).eval(), folder / deployed)
     return _Subject(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from inc_laaciq.backends.inc_registration import register_on_import
 from inc_laaciq.errors import (
+    AutotuneError,
     BackendError,
     DataError,
     EvaluationError,
@@ -27,6 +28,7 @@ from inc_laaciq.errors import (
 if TYPE_CHECKING:
     from inc_laaciq.api import language_loader, load_config
     from inc_laaciq.assess import assess_quantization_risk
+    from inc_laaciq.autotuning import AutotuneResult, autotune
     from inc_laaciq.backends.inc_torch_calibration import calibrate
     from inc_laaciq.backends.inc_torch_config import LAACIQConfig
     from inc_laaciq.backends.packed_loading import load_packed_checkpoint
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from inc_laaciq.tuning.criterion import LanguageCriterion
 
 __all__ = [
+    "AutotuneError",
+    "AutotuneResult",
     "BackendError",
     "DataError",
     "EvaluationError",
@@ -51,6 +55,7 @@ __all__ = [
     "ResourceError",
     "SpecError",
     "assess_quantization_risk",
+    "autotune",
     "calibrate",
     "calibration_language",
     "language_aware_clip",
@@ -61,6 +66,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AutotuneResult": "inc_laaciq.autotuning",
+    "autotune": "inc_laaciq.autotuning",
     "assess_quantization_risk": "inc_laaciq.assess",
     "calibrate": "inc_laaciq.backends.inc_torch_calibration",
     "calibration_language": "inc_laaciq.calibration.current_language",

@@ -9,12 +9,19 @@ LaaciqError                     exit code 1
 |-- ResourceError               1  memory, disk, permission, or another process is in the way
 |-- BackendError                1  Intel Neural Compressor (or another backend) failed
 |-- EvaluationError             1  an evaluation or a search ended without a usable result
+|   `-- AutotuneError           1  a search of `autotune` did; it has the trials
 `-- MismatchError               5  baseline and candidate were not measured on the same things
 
 A message says what is wrong, where, what was given, what is allowed, and what to do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 
 class LaaciqError(Exception):
@@ -63,6 +70,21 @@ class BackendError(LaaciqError):
 
 class EvaluationError(LaaciqError):
     """An evaluation or a search ended without a usable result."""
+
+
+class AutotuneError(EvaluationError):
+    """A search of `autotune` ended without an accepted model.
+
+    Parameters
+    ----------
+    message : str
+    trials : sequence of mapping
+        What was tried until then, as in `AutotuneResult.trials`.
+    """
+
+    def __init__(self, message: str, *, trials: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.trials = list(trials)
 
 
 class MismatchError(LaaciqError):

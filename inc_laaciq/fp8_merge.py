@@ -58,7 +58,7 @@ def merge(dumps: Dumps, settings: MergeSettings) -> Merged:
     MismatchError
         If the measurements are not of the same modules, tensors and weights.
     NumericError
-        If a tensor is zero in all languages, by which Neural Compressor would divide.
+        If a tensor is zero in all languages, which gives a scale of zero.
     SpecError
         If the rule needs counts that a measurement lacks.
     """
@@ -213,8 +213,8 @@ def _range(
     own = np.stack([value for value, _ in parts.values()])
     if not own.any():
         raise NumericError(
-            f"{where}, {tensor}: is zero in every language, and Neural Compressor would divide by it. Measure text "
-            "that reaches the module, or leave the module out with FP8Config(blocklist=...) and measure again."
+            f"{where}, {tensor}: is zero in every language, and a scale of zero would leave nothing of it. Measure "
+            "text that reaches the module, or leave the module out with FP8Config(blocklist=...) and measure again."
         )
     if settings.rule != "error":
         return reconcile_ranges(own, settings.rule)

@@ -38,6 +38,7 @@ def missing() -> str | None:
         warnings.simplefilter("ignore")
         try:
             import_module("neural_compressor.torch.algorithms.fp8_quant.observer")
+            import_module("torchao")  # what a CPU rounds to FP8 with
             module = import_module("neural_compressor.torch.quantization")
         except ImportError as error:
             return str(error)
@@ -102,7 +103,7 @@ def write_measurements(
     folder : Path
         Must exist; ``<folder>/<language>/<name>_hooks_maxabs.npz`` and the files beside it are written.
     rank : (rank, world), optional
-        Of a distributed run; see `gaudi_fp8_observer.worker`.
+        Of a distributed run.
 
     Returns
     -------
@@ -116,6 +117,22 @@ def write_measurements(
         for path, content in measurement_files(written[tag], rank, measurement).items():
             path.write_bytes(content)
     return written
+
+
+def write_language_dumps(model: nn.Module, folder: Path, *, name: str = "measure") -> dict[str, DumpName]:
+    """Write what this worker measured of each language: for a model that Neural Compressor prepared, on any device.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From ``prepare(model, FP8Config(observer="laaciq", mode="MEASURE", ...))``, and run on text of every language
+        inside `inc_laaciq.calibration_language`.
+    folder : Path
+        As for `write_measurements`; all workers write into the same one.
+    """
+    from inc_laaciq.backends.gaudi_fp8_observer import language_measurements, worker
+
+    return write_measurements(language_measurements(model), folder, name=name, rank=worker(model))
 
 
 def quantize(

@@ -61,7 +61,7 @@ class Fp8Target:
         Parameters
         ----------
         maxabs : float
-            >= 0; 0 gives 0, by which Neural Compressor then divides.
+            >= 0; 0 gives 0, as in Neural Compressor.
         backoff : float
             Share of the range that `maxabs` takes.
 

@@ -11,13 +11,16 @@ from packed_models import bloom, gpt2, grown, llama
 
 from inc_laaciq.backends import inc_torch_static
 from inc_laaciq.backends.inc_torch_static import quantize_static
+from inc_laaciq.backends.inc_torch_static_fit import fit_static
 from inc_laaciq.backends.static_export import export_model
 from inc_laaciq.backends.static_saved import load_static, quantized_layers, save_static
 from inc_laaciq.calibration.layers import find_layers, linearize
-from inc_laaciq.config import ActivationSpec, LaaciqSpec, OpRule, WeightSpec
+from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.config import ActivationSpec, LaaciqSpec, OpRule, WeightSpec, run_spec
 from inc_laaciq.errors import BackendError, IntegrityError, ModelError, SpecError
 from inc_laaciq.layerwise import quantize_layers
 from inc_laaciq.quant.activation import Range
+from inc_laaciq.tuning.criterion import LanguageCriterion
 
 pytestmark = [pytest.mark.inc, pytest.mark.filterwarnings("ignore")]
 
@@ -262,3 +265,29 @@ def test_model_that_torch_cannot_export_is_refused():
 
     with pytest.raises(BackendError, match=r"torch\.export cannot make a graph of Branching"):
         export_model(Branching())
+
+
+def all_four_layers_harm_swahili(model):
+    """Perplexities by language."""
+    harmed = hasattr(model, "graph") and len(quantized_layers(model.graph)) == 4
+    return {"perplexity": {"en": 10.0, "sw": 12.0 if harmed else 10.0}}
+
+
+@needs_pt2e
+def test_a_layer_goes_to_float_where_the_gate_would_fail():
+    model = linearize(grown(gpt2))
+    run = run_spec(
+        {
+            "quantization": {"approach": "post_training_static_quant"},
+            "tuning": {"strategy": "la_aciq", "exit_policy": {"max_trials": 12}},
+            "la_aciq": {"mode": "balanced", "gate": {"max_degradation": "5%"}, "calibration": {"texts": "a loader"}},
+        }
+    )
+    criterion = LanguageCriterion(all_four_layers_harm_swahili, run.la_aciq.gate)
+    quantized = fit_static(model, run, LanguageLoader(batches(model)), criterion)
+    assert criterion.is_passed
+    found = quantized_layers(quantized.model.graph)
+    assert 0 < len(found) < 4
+    assert quantized.la_aciq.weights.keys() == found.keys()
+    with pytest.raises(SpecError, match="static INT8 needs calibration text"):
+        fit_static(model, run, None)

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inc_laaciq.backends import inc_saved, static_saved
+from inc_laaciq.backends import gaudi_fp8_measure, inc_saved, static_saved
+from inc_laaciq.backends.gaudi_fp8_names import DumpName
 from inc_laaciq.backends.openvino_weights import stored_bytes
 from inc_laaciq.checkpoint import sha256_of_files
 from inc_laaciq.export_format import WEIGHTS_FILE
+from inc_laaciq.fp8_merge import write_merged
 from inc_laaciq.job import Job
 from inc_laaciq.output import OutputFolder, write_json_atomic, write_text_atomic
 from inc_laaciq.pipeline import Outcome
@@ -33,6 +35,9 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
         _tell_paths_from_output(record, output.path)
     job.source.model.config.save_pretrained(str(folder))
     job.source.tokenizer.save_pretrained(str(folder))
+    if job.run.fp8 is not None:
+        _write_fp8(job, outcome, output)
+        return
     inc_saved.save_inc(outcome.quantized, folder)
     solution = outcome.quantized.la_aciq
     inc_saved.save_solution(solution.weights, folder / inc_saved.SCALES, folds=solution.folds)
@@ -48,6 +53,21 @@ def write_artifacts(job: Job, outcome: Outcome, output: OutputFolder) -> None:
     solved = 4 * sum(layer["n_weights"] for layer in report["layers"] if "bits" in layer)
     sizes = {"packed_layers_before": solved, "packed_layers_after": after - (before - solved)}
     _write_record(outcome, output, {"before": before, "after": after, **sizes})
+
+
+def _write_fp8(job: Job, outcome: Outcome, output: OutputFolder) -> None:
+    """Write what a Gaudi quantizes by: the merged measurement, and those of the languages, to merge anew."""
+    found, folder = outcome.quantized, output.folder
+    name = DumpName(prefix=folder / "measure", observer=gaudi_fp8_measure.STOCK_OBSERVER)
+    write_merged({None: found.merged}, name, found.report)
+    (folder / "languages").mkdir()
+    gaudi_fp8_measure.write_measurements(found.languages, folder / "languages")
+    before = module_bytes(job.source.model)
+    weights = sum(layer["n_weights"] for layer in outcome.report["layers"] if "bits" in layer)
+    # What it will take on a Gaudi: nothing here holds FP8 weights, which Neural Compressor makes there.
+    saved = (next(job.source.model.parameters()).element_size() - 1) * weights
+    sizes = {"packed_layers_before": weights + saved, "packed_layers_after": weights}
+    _write_record(outcome, output, {"before": before, "after": before - saved, **sizes})
 
 
 def write_export(job: Job, exported: Exported, output: OutputFolder) -> None:

@@ -137,6 +137,10 @@ def quantize(
         if code:
             folder.reject(keep_model=keep_failed, reports=REPORTS)
     print_report(outcome.report)
+    if "fp8" in outcome.report:
+        from inc_laaciq.report.fp8_ranges import print_merge
+
+        print_merge(outcome.quantized.report, console())
     click.echo(f"Written to {folder.result}")
     sys.exit(code)
 

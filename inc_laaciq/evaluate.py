@@ -215,6 +215,11 @@ def _load_output(folder: Path, runtime: Runtime) -> _Subject:
         recorded = record["texts"]["evaluation"] or {}
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{file}: it is not a complete record ({error!r}); quantize again") from error
+    if (record.get("config") or {}).get("fp8") is not None:
+        raise ModelError(
+            f"{folder}: holds ranges for FP8, and no weights. Its results.json has its losses; on a Gaudi, quantize "
+            "the float model with Neural Compressor by measure_hooks_maxabs.npz"
+        )
     forms = (MODEL_FILE, inc_saved.PACKED, static_saved.STATIC, inc_saved.INC_MODEL)
     deployed = next((form for form in forms if (folder / form).exists()), forms[-1])
     required = [deployed, WEIGHTS_FILE] if deployed == MODEL_FILE else [deployed]

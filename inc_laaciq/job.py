@@ -58,7 +58,8 @@ class Job:
             self.layers,
             module_bytes(self.source.model),
             languages,
-            settings.mode,
+            # FP8 is not solved and needs no second moments: the mode that takes least comes nearest.
+            settings.mode if self.run.fp8 is None else "fast",
             tuning_steps=settings.fair.steps if is_tuned else 0,
             sampled=settings.fair.sampled if is_tuned and kind == "model" else 0,
         )

@@ -126,6 +126,11 @@ def export(
         evaluation=evaluation,
         gate=gate,
     )
+    if run.fp8 is not None:
+        raise SpecError(
+            f"quantization.approach: {run.approach} is for Gaudi, and not for OpenVINO. Use post_training_weight_only "
+            "or post_training_static_quant"
+        )
     form = ExportFormat(task=task, floats=floats, embeddings=embeddings)
     if run.approach == "post_training_static_quant" and run.activation.algorithm != "la_aciq":
         raise SpecError(

@@ -66,6 +66,8 @@ def read_output(folder: Path) -> Output:
             f"{folder}: its layers round their inputs too, and packed checkpoints have no place for the ranges. "
             "Quantize with approach post_training_weight_only, or deploy it through Neural Compressor or OpenVINO"
         )
+    if _part(record, "config").get("fp8") is not None:
+        raise SpecError(f"{folder}: holds ranges for FP8, and no codes that could be packed")
     return Output(folder=folder, record=record, solution=read_solution(folder, record), refusal=_refusal(record))
 
 

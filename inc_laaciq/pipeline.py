@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inc_laaciq import fp8_run
 from inc_laaciq.backends import inc_api
 from inc_laaciq.backends.inc_api import Api
 from inc_laaciq.calibration.collect import Progress
@@ -61,18 +62,25 @@ def run_quantization(
     -------
     Outcome
     """
+    if job.run.fp8 is not None:
+        fp8_run.require()
+        api = "torch"
     api = inc_api.choose(api)
     backend = inc_api.fitting(api)
     check_memory(job.plan)
     settings = job.run.la_aciq
     if comparisons and job.run.approach != "post_training_weight_only":
         raise SpecError(
-            "--compare rtn is Neural Compressor's weight-only rounding; it has no static INT8 to compare with"
+            "--compare rtn is Neural Compressor's weight-only rounding; it has no static INT8 or FP8 to compare with"
         )
     loader = calibration_loader(job, progress)
-    criterion = gate_criterion(job, progress)
+    # FP8 has nothing to search: its gate only judges.
+    criterion = gate_criterion(job, progress) if job.run.fp8 is None else None
     with inc_api.quiet(api):
-        quantized = backend.fit(job.source.model, job.run, loader, criterion)
+        if job.run.fp8 is not None and loader is not None:
+            quantized: Any = fp8_run.fit(job, job.run.fp8, loader)
+        else:
+            quantized = backend.fit(job.source.model, job.run, loader, criterion)
     solution = quantized.la_aciq
     baseline: Losses | None = None
     candidate: Losses | None = None
@@ -89,6 +97,10 @@ def run_quantization(
             others[f"INC {method.upper()}"] = evaluation_losses(job, other, method, progress)
     measured = Measured(baseline=baseline, candidate=candidate, others=others)
     report = run_report(job, solution, measured, loader, criterion.trials() if criterion is not None else ())
+    if job.run.fp8 is not None:
+        shown = {key: value for key, value in quantized.report.items() if key not in ("schema", "meta", "tensors")}
+        notes = [*report["notes"], *fp8_run.notes(job.run.fp8)]
+        report |= {"mode": "fp8", "reconcile": job.run.fp8.reconcile, "fp8": shown, "notes": notes}
     return Outcome(
         report={**report, "api": api},
         baseline=run_results(job, baseline, kind="float"),

@@ -217,7 +217,8 @@ def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
         "bits": layer.weight.bits,
         "group_size": layer.weight.group_size,
         "scheme": layer.weight.scheme,
-        "errors": dict(solution.weights[layer.name].errors),
+        **({"dtype": layer.weight.dtype} if layer.weight.dtype != "int" else {}),
+        "errors": dict(solution.weights[layer.name].errors) if layer.name in solution.weights else {},
     }
 
 

@@ -15,7 +15,7 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.config import RunSpec, WeightSpec
-from inc_laaciq.errors import BackendError
+from inc_laaciq.errors import BackendError, SpecError
 from inc_laaciq.tuning.criterion import LanguageCriterion
 
 _APPROACH = {"post_training_weight_only": "weight_only", "post_training_static_quant": "static"}
@@ -26,6 +26,10 @@ def post_training_config(run: RunSpec, *, keep_best: bool = False) -> Any:
 
     With `keep_best`, a search in which no trial passes the gate gives the best one instead of an error.
     """
+    if run.approach not in _APPROACH:
+        raise SpecError(
+            f"quantization.approach: {run.approach} is not one of the adaptor API. Run it by `inc-laaciq quantize`"
+        )
     from neural_compressor.config import AccuracyCriterion, PostTrainingQuantConfig, TuningCriterion
 
     weight_only = run.approach == "post_training_weight_only"

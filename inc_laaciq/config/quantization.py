@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inc_laaciq.config import checks
+from inc_laaciq.config.fp8 import FP8_WEIGHT, read_float_rules, read_fp8
 from inc_laaciq.config.leaves import (
     ACTIVATION_KEYS,
     LEAF_KEYS,
@@ -17,12 +18,12 @@ from inc_laaciq.config.leaves import (
     read_weight,
 )
 from inc_laaciq.config.section import Keys, Section
-from inc_laaciq.config.specs import APPROACHES, ActivationSpec, Approach, OpRule, WeightSpec
+from inc_laaciq.config.specs import APPROACHES, ActivationSpec, Approach, Fp8Spec, OpRule, WeightSpec
 from inc_laaciq.errors import SpecError
 
 _OTHER_CALIBRATION = "the text comes from la_aciq.calibration"
 _KEYS = Keys(
-    used=("approach", "model_wise", "optype_wise", "op_wise", "recipes", "calibration"),
+    used=("approach", "model_wise", "optype_wise", "op_wise", "recipes", "calibration", "fp8"),
     ignored={
         "advance": "the solver decides about bias correction",
         "quant_level": "la_aciq always runs at level 1, because INC replaces the strategy at any other",
@@ -63,7 +64,7 @@ _RECIPE_KEYS = Keys(
     ),
 )
 
-_SHORT_APPROACHES = {"weight_only": APPROACHES[0], "static": APPROACHES[1]}
+_SHORT_APPROACHES = {"weight_only": APPROACHES[0], "static": APPROACHES[1], "fp8": APPROACHES[2]}
 _DYNAMIC = "ranges of dynamic activations are not solved ahead; use post_training_static_quant"
 _OTHER_APPROACHES = {
     "post_training_dynamic_quant": _DYNAMIC,
@@ -83,6 +84,7 @@ class Quantization:
     weight: WeightSpec
     activation: ActivationSpec
     rules: tuple[OpRule, ...]
+    fp8: Fp8Spec | None = None
 
 
 def read_quantization(root: Section) -> Quantization:
@@ -97,6 +99,10 @@ def read_quantization(root: Section) -> Quantization:
     approach = _read_approach(section)
     section.child("calibration", _CALIBRATION_KEYS)
     _read_recipes(section)
+    fp8 = read_fp8(section, approach)
+    if fp8 is not None:
+        rules = read_float_rules(section)
+        return Quantization(approach=approach, weight=FP8_WEIGHT, activation=ActivationSpec(), rules=rules, fp8=fp8)
 
     static = approach == "post_training_static_quant"
     leaf = _leaf_of_all(section)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inc_laaciq.config.fp8 import refuse_solver_keys
 from inc_laaciq.config.inc import ROOT_KEYS, read_model_name, read_tuning, read_unused
 from inc_laaciq.config.laaciq import read_laaciq
 from inc_laaciq.config.plain import document_of
@@ -85,6 +86,7 @@ def _run_spec(document: Document, *, source: Path | None, folder: Path) -> RunSp
         rules=quantization.rules,
         la_aciq=_agree(root, quantization, laaciq.spec),
         tuning=tuning,
+        fp8=quantization.fp8,
         source=source,
         folder=folder.absolute(),
         text=document.text,
@@ -96,6 +98,11 @@ def _run_spec(document: Document, *, source: Path | None, folder: Path) -> RunSp
 def _agree(root: Section, quantization: Quantization, spec: LaaciqSpec) -> LaaciqSpec:
     """Check the `la_aciq:` section against the `quantization:` section."""
     section = root.child("la_aciq", None)
+    if quantization.fp8 is not None:
+        refuse_solver_keys(section)
+        if spec.calibration is None:
+            raise section.error("calibration", "is needed: FP8 ranges are measured on it.", with_value=False)
+        return replace(spec, scaling=False, signed=False)
     widths = [quantization.weight.bits, *(rule.weight.bits for rule in quantization.rules if rule.weight is not None)]
     outside = [bits for bits in widths if bits not in _PAPER_BITS]
     if spec.mode == "paper" and outside:

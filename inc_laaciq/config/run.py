@@ -18,6 +18,7 @@ from inc_laaciq.config.specs import (
     APPROACHES,
     ActivationSpec,
     Approach,
+    Fp8Spec,
     LaaciqSpec,
     OpRule,
     TuningSpec,
@@ -45,6 +46,8 @@ class RunSpec:
     rules : tuple of OpRule
     la_aciq : LaaciqSpec
     tuning : TuningSpec
+    fp8 : Fp8Spec or None
+        Of `post_training_fp8_quant`; None for the other approaches.
     source : path or None
         The file; None if the settings came from Python.
     folder : path
@@ -65,6 +68,7 @@ class RunSpec:
     rules: tuple[OpRule, ...] = ()
     la_aciq: LaaciqSpec = field(default_factory=LaaciqSpec)
     tuning: TuningSpec = field(default_factory=TuningSpec)
+    fp8: Fp8Spec | None = None
     source: Path | None = field(default=None, compare=False)
     folder: Path = field(default=Path(), compare=False)
     text: str = field(default="", compare=False, repr=False)
@@ -82,8 +86,10 @@ class RunSpec:
         settings = {
             item.name: _plain(getattr(self, item.name), item.name, self.folder) for item in fields(self) if item.compare
         }
-        if self.approach == "post_training_weight_only":
+        if self.approach != "post_training_static_quant":
             settings["activation"] = None
+        if self.fp8 is None:
+            del settings["fp8"]  # so that settings without it keep their digest
         return settings
 
     @property

@@ -15,13 +15,16 @@ from inc_laaciq.config.policy import Policy
 from inc_laaciq.errors import SpecError
 from inc_laaciq.languages import canonical, canonical_languages
 
-Approach = Literal["post_training_weight_only", "post_training_static_quant"]
+Approach = Literal["post_training_weight_only", "post_training_static_quant", "post_training_fp8_quant"]
 Scheme = Literal["sym", "asym"]
 Mode = Literal["paper", "fast", "balanced", "fair"]
 Reconcile = Literal["mean", "natural", "minimax", "cvar"]
 NanPolicy = Literal["error", "keep-fp"]
 Tune = Literal["auto", "model", "blocks", "none"]
 ActivationAlgorithm = Literal["la_aciq", "minmax", "kl"]
+Fp8ScaleMethod = Literal["maxabs_pow2", "maxabs_arbitrary"]
+Fp8Reconcile = Literal["max", "mean", "minimax", "error"]
+Fp8Device = Literal["gaudi2", "gaudi3", "cpu"]
 
 APPROACHES: tuple[Approach, ...] = get_args(Approach)
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -32,6 +35,9 @@ NEED_TEXT: tuple[Mode, ...] = ("balanced", "fair")
 NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 TUNE: tuple[Tune, ...] = get_args(Tune)
 ACTIVATION_ALGORITHMS: tuple[ActivationAlgorithm, ...] = get_args(ActivationAlgorithm)
+FP8_SCALE_METHODS: tuple[Fp8ScaleMethod, ...] = get_args(Fp8ScaleMethod)
+FP8_RECONCILE: tuple[Fp8Reconcile, ...] = get_args(Fp8Reconcile)
+FP8_DEVICES: tuple[Fp8Device, ...] = get_args(Fp8Device)
 MAX_SEED = 2**32 - 1
 
 check_bits = checks.integer(2, 8)
@@ -40,7 +46,7 @@ check_seed = checks.integer(0, MAX_SEED)
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSpec:
-    """Integer grid of a layer's weights.
+    """Grid of a layer's weights: integers, or FP8.
 
     Parameters
     ----------
@@ -50,14 +56,15 @@ class WeightSpec:
         Weights that share a scale: -1 for a whole output channel, or 8 or more.  Whether it divides a layer's
         in_features is known only with the model.
     scheme : "sym" or "asym"
-    dtype : "int"
-        A layer that stays in float has no WeightSpec: see `OpRule`.
+    dtype : "int" or "fp8_e4m3"
+        FP8 has 8 bits and one scale for the whole tensor, whatever else is said here.  A layer that stays in float has
+        no WeightSpec: see `OpRule`.
     """
 
     bits: int = 4
     group_size: int = 32
     scheme: Scheme = "sym"
-    dtype: Literal["int", "fp32"] = "int"
+    dtype: Literal["int", "fp8_e4m3", "fp32"] = "int"
 
     def __post_init__(self) -> None:
         floating = {"fp32": "a layer that stays in float has no weight spec; use OpRule(weight=None)"}
@@ -66,7 +73,7 @@ class WeightSpec:
             bits=check_bits,
             group_size=checks.group_size,
             scheme=checks.word(SCHEMES),
-            dtype=checks.word(("int",), refused=floating),
+            dtype=checks.word(("int", "fp8_e4m3"), refused=floating),
         )
 
 
@@ -93,6 +100,33 @@ class ActivationSpec:
             bits=checks.integer(8, 8),
             scheme=checks.word(SCHEMES),
             algorithm=checks.word(ACTIVATION_ALGORITHMS),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fp8Spec:
+    """FP8 weights and inputs, each with one static scale per tensor, as a Gaudi computes with.
+
+    Parameters
+    ----------
+    scale_method : "maxabs_pow2" or "maxabs_arbitrary"
+        How INC rounds scales; those that a CPU has too, where the result is evaluated.
+    reconcile : "max", "mean", "minimax" or "error"
+        How one range is made from those of all languages.
+    device : "gaudi2", "gaudi3" or "cpu"
+        Where the ranges are for: what is reported of them and what `error` looks at differs.
+    """
+
+    scale_method: Fp8ScaleMethod = "maxabs_pow2"
+    reconcile: Fp8Reconcile = "max"
+    device: Fp8Device = "gaudi2"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            scale_method=checks.word(FP8_SCALE_METHODS),
+            reconcile=checks.word(FP8_RECONCILE),
+            device=checks.word(FP8_DEVICES),
         )
 
 

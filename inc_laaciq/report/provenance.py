@@ -54,6 +54,8 @@ def layer_rows(layers: Sequence[Document]) -> tuple[tuple[LayerRow, ...], str]:
 def _grid(layer: Document) -> str:
     if "float" in layer:
         return f"float: {visible(layer['float']) or 'no reason was recorded'}"
+    if "dtype" in layer:
+        return f"{visible(layer['dtype'])}, one scale per tensor"
     size = layer.get("group_size")
     groups = "one scale per channel" if size == -1 else f"groups of {visible(size)}"
     return f"int{visible(layer.get('bits'))} {visible(layer.get('scheme'))}, {groups}"

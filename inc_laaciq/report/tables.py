@@ -27,6 +27,7 @@ def plan_dict(plan: Plan, notes: tuple[str, ...] = ()) -> dict[str, Any]:
                         "bits": layer.weight.bits,
                         "group_size": layer.weight.group_size,
                         "scheme": layer.weight.scheme,
+                        **({"dtype": layer.weight.dtype} if layer.weight.dtype != "int" else {}),
                     }
                 ),
             }
@@ -45,7 +46,10 @@ def plan_dict(plan: Plan, notes: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     """Print a plan: one line for each kind of layer, then what the run takes."""
-    solved = [layer for layer in plan["layers"] if "bits" in layer]
+    in_fp8 = [layer["n_weights"] for layer in plan["layers"] if "dtype" in layer]
+    if in_fp8:
+        _line(console, f"{len(in_fp8)} layers, {numbers.count(sum(in_fp8))} weights: FP8 (E4M3), one scale per tensor")
+    solved = [layer for layer in plan["layers"] if "bits" in layer and "dtype" not in layer]
     kinds = Counter((layer["bits"], layer["group_size"], layer["scheme"]) for layer in solved)
     for (bits, group_size, scheme), count in sorted(kinds.items()):
         weights = sum(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from inc_laaciq.config import inc, laaciq, leaves, policy_file, quantization, read_config, read_policy, texts
+from inc_laaciq.config import fp8, inc, laaciq, leaves, policy_file, quantization, read_config, read_policy, texts
 from inc_laaciq.config.section import Keys
+from inc_laaciq.config.specs import Fp8Spec
 
 FOLDER = Path(__file__).parents[2] / "yaml"
 RECIPE = FOLDER.parent / "recipes" / "small_bloom"
@@ -40,6 +41,13 @@ def test_preset_does_what_its_name_says(name: str, bits: int, group_size: int, s
     assert spec.la_aciq.evaluation.texts == str(RECIPE / "text" / "evaluation")
 
 
+def test_fp8_preset_has_ranges_and_no_codes() -> None:
+    spec = read_config(FOLDER / "fp8_gaudi.yaml")
+    assert (spec.approach, spec.fp8) == ("post_training_fp8_quant", Fp8Spec())
+    assert (spec.weight.dtype, spec.rules, spec.notes) == ("fp8_e4m3", (), ())
+    assert spec.model == str(RECIPE / "model")
+
+
 def test_annotated_loads() -> None:
     spec = read_config(FOLDER / "annotated.yaml")
     assert [rule.weight and rule.weight.bits for rule in spec.rules] == [8, None]
@@ -59,7 +67,7 @@ def test_policy_preset_names_every_key_and_loads() -> None:
 
 def test_annotated_names_every_key() -> None:
     text = (FOLDER / "annotated.yaml").read_text(encoding="utf-8")
-    modules = (inc, laaciq, leaves, policy_file, quantization, texts)
+    modules = (fp8, inc, laaciq, leaves, policy_file, quantization, texts)
     sections = [value for module in modules for value in vars(module).values() if isinstance(value, Keys)]
     assert len(sections) > 15
     used = {key for section in sections for key in section.used}

@@ -21,6 +21,14 @@ TARGET = Fp8Target(device="gaudi2", method="maxabs_pow2")
 QUERY, OUTPUT = "model.layers.0.q_proj", "model.layers.0.o_proj"
 
 
+@pytest.fixture
+def dumps(tmp_path):
+    """A folder of English and Swahili; the ranges of Swahili are 4 and 2 times as large, and half as large."""
+    write(tmp_path / "dumps/en", measurement(3.0, 1.0, samples=4))
+    write(tmp_path / "dumps/sw", measurement(12.0, 0.5, samples=5))
+    return tmp_path / "dumps"
+
+
 def merged(en, sw, rule="max", **more):
     dumps = {"en": {None: en}, "sw": {None: sw}}
     return merge(dumps, MergeSettings(rule=rule, target=TARGET, **more))[None]

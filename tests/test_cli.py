@@ -16,6 +16,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from inc_laaciq.backends.gptq_layout import read_gptq_tensors
+
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "recipes" / "small_bloom" / "model"
 TEXT = ROOT / "recipes" / "small_bloom" / "text"
@@ -96,9 +98,14 @@ def test_table_has_every_language_and_the_comparison(output):
 def test_folder_holds_what_design_promises(output):
     folder, _ = output
     names = {path.name for path in folder.iterdir()}
+    of_api = {
+        "adaptor": {"best_model.pt", "gptq_config.json"},
+        "torch": {"quantized_weight.pt", "laaciq_layers.json"},
+    }
     assert {
         "laaciq.json", "baseline.json", "results.json", "scales.safetensors", "packed.safetensors", "report.html",
-        "report.md", "best_model.pt", "qconfig.json", "gptq_config.json", "config.json", "tokenizer.json",
+        "report.md", "qconfig.json", "config.json", "tokenizer.json",
+        *of_api[json.loads((folder / "laaciq.json").read_text(encoding="utf-8"))["api"]],
     } <= names  # fmt: skip
     assert not (folder.parent / "nc_workspace").exists()
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".out")], "temporary files were left"
@@ -125,10 +132,10 @@ def test_record_is_complete_and_agrees_with_itself(output):
 
 
 @pytest.mark.inc
-def test_codes_on_disk_are_the_packed_and_the_fake_quantized_weights(output):
+def test_codes_on_disk_are_those_of_neural_compressors_own_form(output):
     folder, _ = output
     scales = load_file(str(folder / "scales.safetensors"))
-    fake = torch.load(folder / "best_model.pt", weights_only=True)
+    own = weights_of_inc(folder)
     names = [key.removesuffix(".codes") for key in scales if key.endswith(".codes")]
     assert len(names) == 16
     for name in names:
@@ -136,7 +143,21 @@ def test_codes_on_disk_are_the_packed_and_the_fake_quantized_weights(output):
         assert codes.dtype == torch.int8
         assert scale.dtype == torch.float16
         weight = (codes.float().reshape(*scale.shape, -1) * scale.float()[..., None]).reshape(codes.shape)
-        assert torch.equal(weight, fake[f"{name}.weight"])
+        assert torch.equal(weight, own[f"{name}.weight"])
+
+
+def weights_of_inc(folder):
+    """What Neural Compressor's own saved form holds: float weights, or packed codes in the layout of GPTQ."""
+    if (folder / "best_model.pt").exists():
+        return torch.load(folder / "best_model.pt", weights_only=True)
+    packed = torch.load(folder / "quantized_weight.pt", weights_only=True)
+    names = [key.removesuffix(".qweight") for key in packed if key.endswith(".qweight")]
+    return {
+        f"{name}.weight": read_gptq_tensors(
+            *(packed[f"{name}.{part}"] for part in ("qweight", "qzeros", "scales")), bits=4, variant="gptq"
+        ).dequantize()
+        for name in names
+    }
 
 
 @pytest.mark.inc
@@ -159,7 +180,7 @@ def test_same_run_gives_the_same_bytes(output, tmp_path):
     config = write(tmp_path, settings())
     done = run("quantize", config, "--output", tmp_path / "out", "--compare", "rtn", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("scales.safetensors", "packed.safetensors", "gptq_config.json"):
+    for name in ("scales.safetensors", "packed.safetensors", "qconfig.json"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes(), name
     first, second = (
         json.loads((path / "results.json").read_text(encoding="utf-8")) for path in (folder, tmp_path / "out")

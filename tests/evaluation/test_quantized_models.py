@@ -13,9 +13,9 @@ import torch
 
 with warnings.catch_warnings():  # Neural Compressor and what it imports warn while they are imported
     warnings.simplefilter("ignore")
-    pytest.importorskip("neural_compressor.quantization", exc_type=ImportError)
+    pytest.importorskip("neural_compressor", exc_type=ImportError)
 
-from inc_laaciq.backends import inc_fit
+from inc_laaciq.backends import inc_api
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.checkpoint import load_model
@@ -40,7 +40,7 @@ def quantized(source, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.chdir(tmp_path_factory.mktemp("inc"))
-        return inc_fit.fit_rtn(source.model, layers)
+        return inc_api.fitting(inc_api.choose()).fit_rtn(source.model, layers)
 
 
 @pytest.fixture(scope="module")

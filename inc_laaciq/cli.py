@@ -261,6 +261,8 @@ def listen(*, verbose: bool, debug: bool) -> None:
         warnings.simplefilter("ignore")
         logging.getLogger("torch").setLevel(logging.ERROR)
         logging.getLogger("torchao").setLevel(logging.ERROR)
+        # torch sets its own level back when it is imported, but not that of this part, which torchao sets off.
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

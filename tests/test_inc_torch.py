@@ -425,6 +425,15 @@ def test_twice_prepared_and_an_unreadable_form_are_refused(model, tmp_path):
         convert(prepared).save(tmp_path, format="huggingface")
 
 
+def test_codes_of_a_model_in_16_bits(model, caplog):
+    half = model.to(torch.bfloat16)
+    expected = quantize_layers(half, find_layers(half, WeightSpec()), None, LaaciqSpec(mode="fast"))
+    with caplog.at_level("WARNING", logger="inc_laaciq"):
+        quantized = quantize(copy.deepcopy(half), LAACIQConfig(mode="fast"))
+    assert same(quantized.la_aciq.weights, expected.weights)
+    assert "load the float model in float32" in caplog.text
+
+
 def test_a_bias_that_float16_does_not_hold_is_refused(model):
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.bias[0] = 1e6

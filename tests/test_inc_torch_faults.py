@@ -118,6 +118,12 @@ def test_mixed_bits_have_no_huggingface_form(model, tmp_path):
         quantize(model, config).save(str(tmp_path), format="huggingface")
 
 
+def test_on_a_cpu_packed_layers_do_not_run_in_a_model_of_16_bits(model):
+    quantized = quantize(model.to(torch.bfloat16), RTNConfig(**PLAIN))
+    with pytest.raises(RuntimeError, match="same dtype"):
+        logits(quantized)
+
+
 def test_what_was_saved_needs_the_package_to_be_imported(model, tmp_path):
     """Neural Compressor looks the algorithm up by its name, and declares no entry points for plugins."""
     quantize(model, LAACIQConfig(mode="fast")).save(str(tmp_path))

@@ -6,11 +6,13 @@ packed layers in their place.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from types import MethodType
 from typing import Any
 
+import torch
 from neural_compressor.torch.algorithms import Quantizer
 from neural_compressor.torch.quantization import AWQConfig
 from neural_compressor.torch.utils import dump_model_op_stats, register_algo, set_module
@@ -27,6 +29,8 @@ from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.errors import BackendError, DataError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.tuning.solving import Solver
+
+logger = logging.getLogger(__name__)
 
 
 class LAACIQQuantizer(Quantizer):  # type: ignore[misc]
@@ -67,6 +71,11 @@ class LAACIQQuantizer(Quantizer):  # type: ignore[misc]
         result.la_aciq_settings = settings
         result.qconfig = saved_mapping(solution, self.quant_config, kinds)
         result.save = MethodType(save, result)
+        if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in model.parameters()):
+            logger.warning(
+                "Neural Compressor's packed layers compute in float32 on a CPU, and the rest of this model in 16 bits, "
+                "which do not go together. To run it there, load the float model in float32 before it is quantized"
+            )
         return model
 
 

@@ -65,6 +65,11 @@ class Fp8Target:
         backoff : float
             Share of the range that `maxabs` takes.
 
+        Notes
+        -----
+        In double precision.  Neural Compressor computes in the model's own type, so at the edge of a power of two it
+        may take the next one.
+
         Examples
         --------
         >>> Fp8Target(device="cpu", method="maxabs_pow2").scale(3.886)

@@ -102,7 +102,6 @@ class Trials:
         self._expected: tuple[Mapping[str, Any], list[TrialRecord]] | None = None
         self._pending: int | None = None
         self._passed_over: set[int] = set()
-        self._first: int | None = None
         self._started = 0.0
         self._is_decided = False
         self._alive: list[list[weakref.ref[Any]]] = []
@@ -110,11 +109,9 @@ class Trials:
     def resume(self, baseline: Mapping[str, Any], records: Sequence[TrialRecord]) -> None:
         """Take over trials of an earlier run, once the float model turns out to give the same figures.
 
-        One that passed is run again, and first, because its model is not at hand.
+        One that passed is run again, because its model is not at hand.
         """
-        passed = [record for record in records if record.document["verdict"] == "PASS"]
-        self._first = passed[0].candidate if passed else None
-        self._expected = baseline, [record for record in records if record not in passed]
+        self._expected = baseline, [record for record in records if record.document["verdict"] != "PASS"]
 
     def next(self) -> int | None:
         """Number of the next candidate; None at the end of the search."""
@@ -123,10 +120,7 @@ class Trials:
         self._pending = None
         if self._is_decided or len(self.records) >= self._max_trials:
             return None
-        if self._first is not None:
-            self._pending, self._first = self._first, None
-        else:
-            self._pending = next_candidate(self.candidates, self._shares())
+        self._pending = next_candidate(self.candidates, self._shares())
         if self._pending is None:
             return None
         gc.collect()  # Neural Compressor's models hold themselves: those of earlier trials would stay for a while

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import assessed
+import small_bloom_tables as small_bloom
+import swept
 from aciq import report as aciq_report
 from deployed import report as deployed
 from export_cost import report as export_cost
@@ -25,6 +27,8 @@ from speed import report
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+SMALL_BLOOM = HERE.parent / "recipes/small_bloom/README.md"
+Tables = dict[str, Callable[[], str]]
 STATISTICS = ("mean", "worst", "disparity")
 
 
@@ -33,24 +37,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    wanted = rendered(text)
-    if check and wanted != text:
-        raise SystemExit("README.md is out of date: run python benchmarks/render.py")
-    if not check:
-        README.write_text(wanted, encoding="utf-8")
+    for page, tables in ((README, readme_tables()), (SMALL_BLOOM, recipe_tables())):
+        text = page.read_text(encoding="utf-8")
+        wanted = rendered(text, tables)
+        if check and wanted != text:
+            raise SystemExit(f"{page.relative_to(HERE.parent)} is out of date: run python benchmarks/render.py")
+        if not check:
+            page.write_text(wanted, encoding="utf-8")
 
 
-def rendered(text: str) -> str:
-    """The README with its tables made anew."""
-    tables: dict[str, Callable[[], str]] = {
+def readme_tables() -> Tables:
+    """Tables of the README, by the name in their markers."""
+    return {
         "demo": demo,
         "gate": gate,
         "simulated": simulated,
         "methods": lambda: methods.table(load("methods_small_bloom")),
-        "targets": lambda: methods.targets(load("methods_small_bloom")),
+        "targets": lambda: methods.targets(found(methods.TARGETED)),
         "others": lambda: methods.others(found(methods.OTHERS)),
         "assess": lambda: assessed.table(found(assessed.MODELS)),
+        "sweep": lambda: swept.table(load("sweep_small_bloom")),
         "parts": parts,
         "openvino": openvino,
         "static": static,
@@ -58,6 +64,19 @@ def rendered(text: str) -> str:
         "aciq": lambda: aciq_report.readme(load("aciq")),
         "published": published,
     }
+
+
+def recipe_tables() -> Tables:
+    """Tables of recipes/small_bloom/README.md."""
+    return {
+        "losses": lambda: small_bloom.losses(load("small_bloom_losses")),
+        "rounded": lambda: small_bloom.rounded(load("small_bloom_losses")),
+        "outliers": lambda: small_bloom.outliers(load("small_bloom_losses"), load("outliers_losses")),
+    }
+
+
+def rendered(text: str, tables: Tables) -> str:
+    """A page with its tables made anew."""
     for name, table in ((name, make()) for name, make in tables.items()):
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)

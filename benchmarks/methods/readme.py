@@ -42,24 +42,54 @@ def table(content: dict[str, Any]) -> str:
     )
 
 
-def targets(content: dict[str, Any]) -> str:
-    """What was promised on the shipped model, and what came out: the median over seeds, its interval and a verdict."""
-    ratios = [entry for entry in content["ratios"] if "target" in entry]
-    widths = sorted({entry["bits"] for entry in ratios}, reverse=True)
+TARGETED = {
+    "methods_small_bloom": "small Bloom",
+    "methods_long_text": "small Bloom, more text",
+    "methods_small_llama": "small Llama",
+}
+
+
+def targets(contents: dict[str, dict[str, Any]]) -> str:
+    """What was promised, and what came out on each model: the median over seeds, its interval and a verdict."""
     found = {
-        (entry["ours"], entry["baseline"], entry["baseline_calibration"], entry["bits"]): entry for entry in ratios
+        (name, entry["ours"], entry["baseline"], entry["baseline_calibration"], entry["bits"]): entry
+        for name, content in contents.items()
+        for entry in content["ratios"]
+        if "target" in entry
     }
+    widths = sorted({key[-1] for key in found}, reverse=True)
     head = " | ".join(f"{bits} bits: target | by the loss | by KL" for bits in widths)
-    lines = [f"| worst language, ours / the other | {head} |", "|---" * (1 + 3 * len(widths)) + "|"]
-    for ours, baseline, calibration in dict.fromkeys(key[:3] for key in found):
-        cells = []
-        for bits in widths:
-            entry = found[ours, baseline, calibration, bits]
-            by_loss, by_kl = (entry[measure]["worst"] for measure in ("degradation", "kl"))
-            cells += [f"{entry['target']:.2f}", f"{_span(by_loss)} {entry['verdict']}", _span(by_kl)]
+    lines = [f"| worst language, ours / the other | model | {head} |", "|---" * (2 + 3 * len(widths)) + "|"]
+    pairs = dict.fromkeys(key[1:4] for key in found)
+    for ours, baseline, calibration in pairs:
         text = "" if calibration == "none" else f" ({calibration})"
-        lines.append(f"| {ours} / {baseline}{text} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        for name in contents:
+            entries = [found.get((name, ours, baseline, calibration, bits)) for bits in widths]
+            if any(entries):
+                cells = " | ".join(_kept(entry) for entry in entries)
+                lines.append(f"| {ours} / {baseline}{text} | {TARGETED[name]} | {cells} |")
+    return "\n".join([*lines, "", " ".join(_amount(TARGETED[name], content) for name, content in contents.items())])
+
+
+def _kept(entry: dict[str, Any] | None) -> str:
+    """Target, ratio by the loss with the verdict, and ratio by KL."""
+    if entry is None:
+        return " |  | "
+    by_loss, by_kl = (entry[measure]["worst"] for measure in ("degradation", "kl"))
+    return f"{entry['target']:.2f} | {_span(by_loss)} {entry['verdict']} | {_span(by_kl)}"
+
+
+def _amount(label: str, content: dict[str, Any]) -> str:
+    """How much text and how many seeds the ratios of one model rest on, and how well they are known."""
+    tokens = sorted(content["texts"]["evaluation_tokens"].values())
+    seeds = max(entry["seeds"] for entry in content["summary"])
+    errors = sorted(
+        entry["degradation"]["worst"]["relative_standard_error"] for entry in content["ratios"] if "target" in entry
+    )
+    return (
+        f"{label}: {seeds} calibration seed{'s' * (seeds > 1)}, {tokens[0]} to {tokens[-1]} tokens a language; "
+        f"standard error of a ratio by the loss {100 * errors[0]:.0f} to {100 * errors[-1]:.0f} %."
+    )
 
 
 def _span(found: dict[str, Any]) -> str:

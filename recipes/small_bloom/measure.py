@@ -1,5 +1,7 @@
 """Measure the loss of a model in each language, as trained and after rounding its block weights to few bits.
 
+The excess kurtosis of the weights of every linear layer but the output's is written too.
+
 Example
 -------
 ``python recipes/small_bloom/measure.py --model recipes/small_bloom/model --text recipes/small_bloom/text/evaluation
@@ -90,6 +92,27 @@ def rounded(model: PreTrainedModel, bits: int, group: int = 64) -> PreTrainedMod
     return copied
 
 
+def excess_kurtosis(model: PreTrainedModel) -> dict[str, float]:
+    """Fourth central moment over the squared second, minus 3, of the weights of each linear layer but the output's.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Model.
+
+    Returns
+    -------
+    dict
+        Layer name -> excess kurtosis; 0 for a normal distribution.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
+            centred = module.weight.detach().double() - module.weight.detach().double().mean()
+            found[name] = round(float(centred.pow(4).mean() / centred.pow(2).mean().square() - 3), 3)
+    return found
+
+
 def main() -> None:
     """Measure the text folders and write the losses as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -105,7 +128,7 @@ def main() -> None:
     results = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.exists() else {}
     for folder in arguments.text:
         texts = {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.txt"))}
-        results[folder.name] = {"model_sha256": digest}
+        results[folder.name] = {"model_sha256": digest, "excess_kurtosis": excess_kurtosis(model)}
         for name, measured in models.items():
             losses = {tag: loss(measured, tokenizer, text) for tag, text in texts.items()}
             results[folder.name][name] = losses

@@ -31,8 +31,8 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(lines) + (
         f"\n\nThousandths of a nat per UTF-8 byte on {spec['tokens_per_language']} tokens a language, groups of "
         f"{spec['group_size']}, {document['calibration_tokens']} tokens a language to calibrate on; the worst "
-        f"language's figure has a standard error of {_milli(min(errors))} to {_milli(max(errors))}. Kept: from this width on "
-        f"upwards, the one-sided 95 % bound of a language is within {spec['margin']}."
+        f"language's figure has a standard error of {_milli(min(errors))} to {_milli(max(errors))}. Kept: from this "
+        f"width on upwards, the one-sided 95 % bound of a language is within {spec['margin']}."
     )
 
 

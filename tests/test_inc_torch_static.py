@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from packed_models import bloom, gpt2, grown, llama
+from safetensors.torch import load_file, save_file
 
 from inc_laaciq.backends import inc_torch_static
 from inc_laaciq.backends.inc_torch_static import quantize_static
@@ -170,6 +171,10 @@ def test_plain_tensors_compute_the_same_bit_by_bit(case, tmp_path):
     assert torch.equal(logits(loaded, ids), logits(quantized, ids))
     with pytest.raises(IntegrityError, match="it does not fit the model"):
         load_static(linearize(type(model)(model.config)), layers[1:], file)
+    tensors = load_file(file)
+    save_file({**tensors, f"{layers[0]['name']}.input_scale": torch.zeros(1)}, file)
+    with pytest.raises(IntegrityError, match=r"has the input scale 0\.0, which is no positive number"):
+        load_static(linearize(type(model)(model.config)), layers, file)
 
 
 @needs_pt2e

@@ -7,6 +7,7 @@ bit by bit.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -179,6 +180,12 @@ def load_static(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: 
             f"{file}: it does not fit the model. Missing: {missing or 'nothing'}; unexpected: "
             f"{list(result.unexpected_keys) or 'nothing'}. Write the output again with `inc-laaciq quantize`"
         )
+    for name, module in skeleton.named_modules():
+        if isinstance(module, StaticLinear) and not 0 < float(module.input_scale) < math.inf:
+            raise IntegrityError(
+                f"{file}: layer {name!r} has the input scale {float(module.input_scale)}, which is no positive number. "
+                "Write the output again with `inc-laaciq quantize`"
+            )
     if callable(tie := getattr(skeleton, "tie_weights", None)):
         tie()
     return skeleton.eval()

@@ -126,6 +126,7 @@ def test_la_aciq_is_tried_beside_neural_compressors_own(model):
     )
     assert len(figures.models) == 3
     assert type(result.config) is inc_laaciq.LAACIQConfig
-    assert result.trials[1]["description"] == "LAACIQConfig(bits=3)"
+    assert [trial["description"] for trial in result.trials] == ["RTNConfig(bits=3)", "LAACIQConfig(bits=3)"]
+    assert [trial["bits"] for trial in result.trials] == [3.5, 3.5]
     assert {weight.grid.bits for weight in result.model.la_aciq.weights.values()} == {3}
     assert result.trials[1]["quantized_layers"] == len(result.model.la_aciq.weights)

@@ -180,15 +180,20 @@ def _scheme(op: Any) -> Literal["sym", "asym"]:
 
 
 def _size(model: nn.Module, config: Any, mapping: Mapping[str, Any] | None) -> tuple[float, float | None]:
-    """Mean bits and squared error of the weights of linear layers; a projection tied to the embeddings is none."""
+    """Mean bits and squared error of the weights of linear layers but the output projection.
+
+    Whether that is quantized, not every algorithm says in its mapping; and it may be the embeddings.
+    """
     if mapping is None:
         width = _width(config)
         return width, rounding_error(width, _scheme(config), -1)
-    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    outer.add(id(getattr(head, "weight", None)))
     n_weights, bits, error = 0, 0.0, 0.0
     for name, module in model.named_modules():
         op, weight = mapping.get(name), getattr(module, "weight", None)
-        if not isinstance(weight, torch.Tensor) or id(weight) in tied:
+        if not isinstance(weight, torch.Tensor) or id(weight) in outer:
             continue
         if op is None and not isinstance(module, nn.Linear):
             continue

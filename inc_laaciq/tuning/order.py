@@ -27,7 +27,8 @@ class Candidate:
     family : str
         Name of the algorithm: predictions within one are better than across two.
     bits : float
-        Stored for each weight of the linear layers, scales counted; infinite where that is not known.
+        Stored for each weight of the linear layers but the output projection, scales counted; infinite where that is
+        not known.
     error : float or None
         Expected square of the rounding error, in units that all candidates share; None where it is not known.
     """

@@ -201,6 +201,7 @@ def _solve_layers(
                     {tag: m.activation for tag, m in seen.items()},
                     activation.bits,
                     scheme=activation.scheme,
+                    reconcile=activation.reconcile,
                     weights={tag: w for tag, w in settings.weights.items() if tag in seen},
                 )
             if progress is not None:

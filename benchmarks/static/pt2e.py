@@ -17,6 +17,7 @@ from inc_laaciq.backends.inc_torch_static import StaticModel, quantize_static, q
 from inc_laaciq.backends.static_export import export_model, layer_name
 from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
+from inc_laaciq.config.specs import RangeReconcile
 from inc_laaciq.layerwise import Solution, quantize_layers
 
 Batches = Mapping[str, tuple[torch.Tensor, ...]]
@@ -31,18 +32,18 @@ def _shuffled(batches: Batches, seed: int) -> list[torch.Tensor]:
     return [rows[place] for place in np.random.default_rng(seed).permutation(len(rows))]
 
 
-def _solved(bench: Bench, batches: Batches) -> Solution:
+def _solved(bench: Bench, batches: Batches, activation: ActivationSpec) -> Solution:
     model = bench.source.model
     settings = replace(LaaciqSpec(), signed=False)
-    return quantize_layers(model, find_layers(model, _WEIGHT), batches, settings, activation=ActivationSpec())
+    return quantize_layers(model, find_layers(model, _WEIGHT), batches, settings, activation=activation)
 
 
-def fit_ours(algorithm: Any) -> Fit:
-    """A fit with la_aciq's weight codes, and input ranges by an algorithm of the yaml."""
+def fit_ours(activation: ActivationSpec) -> Fit:
+    """A fit with la_aciq's weight codes, and input ranges as the yaml could ask for."""
 
     def fit(bench: Bench, batches: Batches, seed: int) -> torch.nn.Module:
-        rows = _shuffled(batches, seed)
-        return quantize_static(bench.source.model, _solved(bench, batches), ranges=algorithm, batches=rows)
+        rows, solution = _shuffled(batches, seed), _solved(bench, batches, activation)
+        return quantize_static(bench.source.model, solution, ranges=activation.algorithm, batches=rows)
 
     return fit
 
@@ -70,9 +71,21 @@ def fit_stock(algorithm: str, *, is_whole: bool = False) -> Fit:
     return fit
 
 
+RULES: Mapping[RangeReconcile, str] = {
+    "max": "la_aciq, union of ranges",
+    "mean": "la_aciq, mean of ranges",
+    "pooled": "la_aciq, pooled ranges",
+}
+"""Method by the rule that makes one range from those of all languages; the default rule is called "la_aciq"."""
+
 FITS: Mapping[str, Fit] = {
-    "la_aciq": fit_ours("la_aciq"),
-    "la_aciq codes, inc minmax ranges": fit_ours("minmax"),
+    "la_aciq": fit_ours(ActivationSpec()),
+    **{
+        name: fit_ours(ActivationSpec(reconcile=rule))
+        for rule, name in RULES.items()
+        if rule != ActivationSpec.reconcile
+    },
+    "la_aciq codes, inc minmax ranges": fit_ours(ActivationSpec(algorithm="minmax")),
     "inc minmax": fit_stock("minmax"),
     "inc kl": fit_stock("kl"),
     "inc minmax, as it comes": fit_stock("minmax", is_whole=True),

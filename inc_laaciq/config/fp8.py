@@ -16,7 +16,10 @@ _OTHER_METHODS = dict.fromkeys(
     ("maxabs_hw", "maxabs_hw_opt_weight", "maxabs_pow2_opt_weight", "hw_aligned_single_scale"), _ON_GAUDI
 )
 # Keys of the solver of integer codes; FP8 has none.
-_SOLVER = ("mode", "reconcile", "weights", "shares", "signed", "scaling", "damping", "refine", "fair")
+_SOLVER = (
+    *("mode", "reconcile", "range_reconcile", "weights", "shares"),
+    *("signed", "scaling", "damping", "refine", "fair"),
+)
 
 
 def read_fp8(section: Section, approach: str) -> Fp8Spec | None:

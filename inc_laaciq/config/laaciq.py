@@ -28,6 +28,7 @@ KEYS = Keys(
         "model",
         "mode",
         "reconcile",
+        "range_reconcile",
         "weights",
         "shares",
         "languages",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inc_laaciq.config import checks
 from inc_laaciq.config.fp8 import refuse_solver_keys
 from inc_laaciq.config.inc import ROOT_KEYS, read_model_name, read_tuning, read_unused
 from inc_laaciq.config.laaciq import read_laaciq
@@ -14,7 +15,7 @@ from inc_laaciq.config.plain import document_of
 from inc_laaciq.config.quantization import Quantization, read_quantization
 from inc_laaciq.config.run import RunSpec
 from inc_laaciq.config.section import Section
-from inc_laaciq.config.specs import LaaciqSpec
+from inc_laaciq.config.specs import RANGE_RECONCILE, ActivationSpec, LaaciqSpec
 from inc_laaciq.config.strict_yaml import Document, read_document
 from inc_laaciq.errors import SpecError
 
@@ -77,14 +78,15 @@ def _run_spec(document: Document, *, source: Path | None, folder: Path) -> RunSp
     tuning = read_tuning(root)
     quantization = read_quantization(root)
     laaciq = read_laaciq(root, folder)
+    spec = _agree(root, quantization, laaciq.spec)
     return RunSpec(
         model=laaciq.model,
         name=name,
         approach=quantization.approach,
         weight=quantization.weight,
-        activation=quantization.activation,
+        activation=_read_range_reconcile(root, quantization),
         rules=quantization.rules,
-        la_aciq=_agree(root, quantization, laaciq.spec),
+        la_aciq=spec,
         tuning=tuning,
         fp8=quantization.fp8,
         source=source,
@@ -138,3 +140,22 @@ def _agree(root: Section, quantization: Quantization, spec: LaaciqSpec) -> Laaci
             "signed", "is not possible with scheme asym: only a symmetric grid can have a negative scale."
         )
     return replace(spec, signed=False)
+
+
+def _read_range_reconcile(root: Section, quantization: Quantization) -> ActivationSpec:
+    """Read `la_aciq.range_reconcile` into the activation's settings; it is for ranges that la_aciq solves."""
+    section, activation = root.child("la_aciq", None), quantization.activation
+    if "range_reconcile" not in section:
+        return activation
+    rule = section.take("range_reconcile", checks.word(RANGE_RECONCILE), activation.reconcile)
+    if quantization.approach != "post_training_static_quant":
+        raise section.error(
+            "range_reconcile", "is for post_training_static_quant only: with weights alone there are no input ranges."
+        )
+    if activation.algorithm != "la_aciq":
+        raise section.error(
+            "range_reconcile",
+            f"is for activation algorithm la_aciq, and it is {activation.algorithm} here, Neural Compressor's own, "
+            "which takes all text as one. Remove one of the two.",
+        )
+    return replace(activation, reconcile=rule)

@@ -22,6 +22,7 @@ Reconcile = Literal["mean", "natural", "minimax", "cvar"]
 NanPolicy = Literal["error", "keep-fp"]
 Tune = Literal["auto", "model", "blocks", "none"]
 ActivationAlgorithm = Literal["la_aciq", "minmax", "kl"]
+RangeReconcile = Literal["max", "mean", "pooled"]
 Fp8ScaleMethod = Literal["maxabs_pow2", "maxabs_arbitrary"]
 Fp8Reconcile = Literal["max", "mean", "minimax", "error"]
 Fp8Device = Literal["gaudi2", "gaudi3", "cpu"]
@@ -35,6 +36,7 @@ NEED_TEXT: tuple[Mode, ...] = ("balanced", "fair")
 NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 TUNE: tuple[Tune, ...] = get_args(Tune)
 ACTIVATION_ALGORITHMS: tuple[ActivationAlgorithm, ...] = get_args(ActivationAlgorithm)
+RANGE_RECONCILE: tuple[RangeReconcile, ...] = get_args(RangeReconcile)
 FP8_SCALE_METHODS: tuple[Fp8ScaleMethod, ...] = get_args(Fp8ScaleMethod)
 FP8_RECONCILE: tuple[Fp8Reconcile, ...] = get_args(Fp8Reconcile)
 FP8_DEVICES: tuple[Fp8Device, ...] = get_args(Fp8Device)
@@ -88,11 +90,15 @@ class ActivationSpec:
     scheme : "asym" or "sym"
     algorithm : "la_aciq", "minmax" or "kl"
         How the range is chosen; `minmax` and `kl` are INC's own.
+    reconcile : "max", "mean" or "pooled"
+        How `la_aciq` makes one range from those of all languages: their union, the mean of their ends (weighted by
+        `LaaciqSpec.weights`), or the range of all text together.
     """
 
     bits: int = 8
     scheme: Scheme = "asym"
     algorithm: ActivationAlgorithm = "la_aciq"
+    reconcile: RangeReconcile = "max"
 
     def __post_init__(self) -> None:
         check_fields(
@@ -100,6 +106,7 @@ class ActivationSpec:
             bits=checks.integer(8, 8),
             scheme=checks.word(SCHEMES),
             algorithm=checks.word(ACTIVATION_ALGORITHMS),
+            reconcile=checks.word(RANGE_RECONCILE),
         )
 
 

@@ -66,6 +66,7 @@ def test_the_short_name(tmp_path):
         ("", "  mode: fair", r"fp8\.yaml:7: la_aciq\.mode has no meaning with post_training_fp8_quant"),
         ("", "  reconcile: minimax", "la_aciq.reconcile has no meaning .* see quantization.fp8"),
         ("", "  weights: {sw: 2.0}", "la_aciq.weights has no meaning"),
+        ("", "  range_reconcile: mean", "la_aciq.range_reconcile has no meaning .* see quantization.fp8"),
     ],
 )
 def test_what_says_nothing_about_fp8_is_refused(quantization, la_aciq, why, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Read, Refused
 
-from inc_laaciq.config import Bound, FairSpec, LaaciqSpec, Policy, Rule, TextSpec, parse_bound
+from inc_laaciq.config import ActivationSpec, Bound, FairSpec, LaaciqSpec, Policy, Rule, TextSpec, parse_bound
 from inc_laaciq.errors import SpecError
 
 
@@ -294,6 +294,34 @@ def test_scaling_is_for_weights_only_and_not_for_the_paper_formula(refused: Refu
         message = refused(before + _section(*lines))
         assert f"la_aciq.scaling=True is not possible with {reason}. Leave it out" in message
     assert not read(static + _section("scaling: false")).la_aciq.scaling
+
+
+STATIC = "quantization: {approach: post_training_static_quant}\n"
+
+
+def test_rule_of_input_ranges_is_recorded_and_is_another_configuration(read: Read) -> None:
+    specs = {rule: read(STATIC + _section(f"range_reconcile: {rule}")) for rule in ("max", "mean", "pooled")}
+    assert {rule: spec.activation.reconcile for rule, spec in specs.items()} == {r: r for r in specs}
+    assert {rule: spec.as_dict()["activation"]["reconcile"] for rule, spec in specs.items()} == {r: r for r in specs}
+    assert len({spec.digest for spec in specs.values()}) == 3
+    default = read(STATIC + _section("mode: balanced"))
+    assert default.digest == specs[ActivationSpec.reconcile].digest
+
+
+@pytest.mark.parametrize(
+    ("before", "rule", "reason"),
+    [
+        (STATIC, "minimax", "3: la_aciq.range_reconcile='minimax' is not known."),
+        ("", "mean", "2: la_aciq.range_reconcile='mean' is for post_training_static_quant only: with weights alone"),
+        (
+            "quantization: {approach: static, model_wise: {activation: {algorithm: kl}}}\n",
+            "mean",
+            "3: la_aciq.range_reconcile='mean' is for activation algorithm la_aciq, and it is kl here",
+        ),
+    ],
+)
+def test_rule_of_input_ranges_where_it_has_no_meaning(refused: Refused, before: str, rule: str, reason: str) -> None:
+    assert refused(before + _section(f"range_reconcile: {rule}")).startswith(f"conf.yaml:{reason}")
 
 
 @pytest.mark.parametrize("bits", [3, 4, 5])

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from inc_laaciq import errors
+from inc_laaciq.backends.inc_api import is_available
 from inc_laaciq.config import read_policy, run_spec
 from inc_laaciq.evaluation.gate import EXIT_FAILED, EXIT_INCONCLUSIVE
 
@@ -25,12 +26,20 @@ def snippets(language):
 
 
 @pytest.mark.inc
-@pytest.mark.parametrize(("number", "printed"), [(1, "16 layers quantized"), (2, "PASS")])
-def test_python_runs_as_it_is(number, printed, monkeypatch, capsys):
-    pytest.importorskip("neural_compressor.quantization", exc_type=ImportError)
+@pytest.mark.parametrize(
+    ("number", "api", "printed"),
+    [
+        (1, "adaptor", "16 layers quantized"),
+        (2, "adaptor", "PASS"),
+        (3, "torch", "PASS LAACIQConfig(bits=3, group_size=64, mode='fast')"),
+    ],
+)
+def test_python_runs_as_it_is(number, api, printed, monkeypatch, capsys):
+    if not is_available(api):
+        pytest.skip(f"no {api} API in this Neural Compressor")
     monkeypatch.chdir(ROOT)
     snippet = snippets("python")[number]
-    assert len(snippets("python")) == 3
+    assert len(snippets("python")) == 4
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(snippet, "README.md", "exec"), {})  # our own file

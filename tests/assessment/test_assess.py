@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ import inc_laaciq
 from inc_laaciq.assess import assess_quantization_risk
 from inc_laaciq.config import read_config
 from inc_laaciq.errors import EvaluationError, NumericError, SpecError
-from inc_laaciq.report.assessment import assessment_to_html, print_assessment
+from inc_laaciq.report.assessment import assessment_to_html, print_assessment, sentences
 
 TOKENS = 1024
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +211,18 @@ def test_a_string_is_no_list_of_sentences(small):
 def test_text_of_one_token_is_refused(small):
     with pytest.raises(EvaluationError, match="fi: the text has fewer than two tokens"):
         assess_quantization_risk(small.model, {"fi": ["a"]}, tokenizer=small.tokenizer)
+
+
+def test_what_a_report_says_of_its_own_reliability_was_measured(document):
+    measured = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks/results").glob("assess_*")]
+    draws = [draw for content in measured for draw in content["settings"]]
+    by_kl = sum(draw["kl"]["rank_of_worst_predicted"] <= 2 for draw in draws)
+    by_loss = sum(draw["degradation"]["rank_of_worst_predicted"] <= 3 for draw in draws)
+    shares = [
+        entry["degradation"] / entry["predicted_degradation"] for draw in draws for entry in draw["languages"].values()
+    ]
+    [said] = [sentence for sentence in sentences(document) if sentence.startswith("How far to trust it")]
+    assert f"{by_kl} of {len(draws)} draws" in said
+    assert f"in {by_loss} only" in said
+    assert f"{min(shares):.1f} to {max(shares):.1f} times" in said
+    assert len(measured) == 3

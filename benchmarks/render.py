@@ -24,6 +24,7 @@ from deployed import report as deployed
 from export_cost import report as export_cost
 from methods import readme as methods
 from speed import report
+from static import readme as static_ranges
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -60,6 +61,7 @@ def readme_tables() -> Tables:
         "parts": parts,
         "openvino": openvino,
         "static": static,
+        "pt2e": lambda: static_ranges.pt2e(found(static_ranges.PT2E)),
         "speed": speed,
         "aciq": lambda: aciq_report.readme(load("aciq")),
         "published": published,

@@ -19,21 +19,36 @@ from inc_laaciq.errors import BackendError
 pytestmark = [pytest.mark.inc, pytest.mark.filterwarnings("ignore")]
 
 BLOCK = "transformer.h.1."
-# Scale and zero point of the input, sum of the absolute codes.
+# Sum of the absolute codes.
+CODES = {
+    "self_attention.query_key_value": 463138,
+    "self_attention.dense": 161293,
+    "mlp.dense_h_to_4h": 637626,
+    "mlp.dense_4h_to_h": 540398,
+}
+# Scale and zero point of the input, by the rule that makes one range from those of all languages.
 EXPECTED = {
-    "self_attention.query_key_value": (0.0318239, 133, 463138),
-    "self_attention.dense": (0.0185282, 128, 161293),
-    "mlp.dense_h_to_4h": (0.0314594, 128, 637626),
-    "mlp.dense_4h_to_h": (0.0152766, 11, 540398),
+    "max": {
+        "self_attention.query_key_value": (0.0318239, 133),
+        "self_attention.dense": (0.0185282, 128),
+        "mlp.dense_h_to_4h": (0.0314594, 128),
+        "mlp.dense_4h_to_h": (0.0152766, 11),
+    },
+    "mean": {
+        "self_attention.query_key_value": (0.0309117, 130),
+        "self_attention.dense": (0.0184279, 128),
+        "mlp.dense_h_to_4h": (0.0297944, 126),
+        "mlp.dense_4h_to_h": (0.0147022, 12),
+    },
 }
 
 
-def fit(api):
+def fit(api, rule):
     run = run_spec(
         {
             "quantization": {"approach": "post_training_static_quant"},
             "strategy": "la_aciq",
-            "la_aciq": {"mode": "fast", "calibration": {"texts": "given as a loader"}},
+            "la_aciq": {"mode": "fast", "range_reconcile": rule, "calibration": {"texts": "given as a loader"}},
         }
     )
     generator = torch.Generator().manual_seed(1)
@@ -57,8 +72,9 @@ def of_torch(quantized):
             yield name, layer.input_scale, layer.input_zero_point, layer.codes
 
 
+@pytest.mark.parametrize("rule", EXPECTED)
 @pytest.mark.parametrize(("api", "found"), [("adaptor", of_adaptor), ("torch", of_torch)], ids=["adaptor", "torch"])
-def test_each_api_gives_the_same_codes_scales_and_zero_points(api, found, tmp_path, monkeypatch):
+def test_each_api_gives_the_same_codes_scales_and_zero_points(api, found, rule, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Neural Compressor puts nc_workspace there
     try:
         inc_api.require(api)
@@ -68,10 +84,10 @@ def test_each_api_gives_the_same_codes_scales_and_zero_points(api, found, tmp_pa
         pytest.skip(str(error))
     given = {
         name.removeprefix(BLOCK): (scale, zero, int(codes.int().abs().sum()))
-        for name, scale, zero, codes in found(fit(api))
+        for name, scale, zero, codes in found(fit(api, rule))
     }
-    assert given.keys() == EXPECTED.keys(), given
-    for name, (scale, zero_point, total) in EXPECTED.items():
+    assert given.keys() == EXPECTED[rule].keys(), given
+    for name, (scale, zero_point) in EXPECTED[rule].items():
         assert given[name][0] == pytest.approx(scale, rel=1e-4), name
         assert given[name][1] == zero_point, name
-        assert given[name][2] == pytest.approx(total, rel=1e-4), name
+        assert given[name][2] == pytest.approx(CODES[name], rel=1e-4), name

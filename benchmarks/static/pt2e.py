@@ -17,8 +17,8 @@ from inc_laaciq.backends.inc_torch_static import StaticModel, quantize_static, q
 from inc_laaciq.backends.static_export import export_model, layer_name
 from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.config import ActivationSpec, LaaciqSpec, WeightSpec
-from inc_laaciq.config.specs import RangeReconcile
 from inc_laaciq.layerwise import Solution, quantize_layers
+from static.rules import OTHERS
 
 Batches = Mapping[str, tuple[torch.Tensor, ...]]
 Fit = Callable[[Bench, Batches, int], torch.nn.Module]
@@ -71,20 +71,9 @@ def fit_stock(algorithm: str, *, is_whole: bool = False) -> Fit:
     return fit
 
 
-RULES: Mapping[RangeReconcile, str] = {
-    "max": "la_aciq, union of ranges",
-    "mean": "la_aciq, mean of ranges",
-    "pooled": "la_aciq, pooled ranges",
-}
-"""Method by the rule that makes one range from those of all languages; the default rule is called "la_aciq"."""
-
 FITS: Mapping[str, Fit] = {
     "la_aciq": fit_ours(ActivationSpec()),
-    **{
-        name: fit_ours(ActivationSpec(reconcile=rule))
-        for rule, name in RULES.items()
-        if rule != ActivationSpec.reconcile
-    },
+    **{name: fit_ours(ActivationSpec(reconcile=rule)) for rule, name in OTHERS.items()},
     "la_aciq codes, inc minmax ranges": fit_ours(ActivationSpec(algorithm="minmax")),
     "inc minmax": fit_stock("minmax"),
     "inc kl": fit_stock("kl"),

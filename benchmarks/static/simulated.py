@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ from torch import nn
 
 from inc_laaciq.calibration.collect import collect
 from inc_laaciq.calibration.layers import linear_layer
+from inc_laaciq.config import ActivationSpec
 from inc_laaciq.quant.activation import ActivationMoments, Range, static_range
 from inc_laaciq.quant.grid import Grid, absmax_parameters, round_to_grid
+from static.rules import OTHERS
 
 BITS = 4
 WEIGHT_BITS = 8
-OURS, MINMAX, POOLED = "la_aciq", "minmax", "la_aciq, languages pooled"
+OURS, MINMAX = "la_aciq", "minmax"
 
 Moments = Mapping[str, ActivationMoments]
 
@@ -39,9 +42,9 @@ def minmax_range(moments: Moments, bits: int) -> Range:
 
 
 RANGES: Mapping[str, Callable[[Moments, int], Range]] = {
-    OURS: static_range,
+    OURS: partial(static_range, reconcile=ActivationSpec.reconcile),
     MINMAX: minmax_range,
-    POOLED: lambda moments, bits: static_range(moments, bits, reconcile="pooled"),
+    **{name: partial(static_range, reconcile=rule) for rule, name in OTHERS.items()},
 }
 """By method: the range of a layer's input from the statistics of every language."""
 

@@ -58,8 +58,14 @@ def test_save_and_load_give_the_same_logits(bloom, batches):
     assert torch.equal(load("saved", copy.deepcopy(bloom))(input_ids=ids).logits, expected)
 
 
-def test_range_is_wide_enough_for_the_language_that_needs_most(bloom, batches):
-    quantized = quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches))
+def test_range_is_wide_enough_for_the_language_that_needs_most_where_the_rule_is_max(bloom, batches):
+    run = run_spec(
+        {
+            "quantization": {"approach": "post_training_static_quant"},
+            "la_aciq": {"range_reconcile": "max", "calibration": {"texts": "unused"}},
+        }
+    )
+    quantized = quantization.fit(bloom, post_training_config(run), calib_dataloader=inc_laaciq.LanguageLoader(batches))
     alone = {
         tag: quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader({tag: rows})).la_aciq
         for tag, rows in batches.items()

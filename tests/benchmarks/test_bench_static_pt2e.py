@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import warnings
@@ -11,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import bench_static_pt2e
-from static import pt2e
+from static import pt2e, readme
+from static.rules import OTHERS
 
 pytestmark = [pytest.mark.inc, pytest.mark.filterwarnings("ignore")]
 
@@ -19,7 +21,8 @@ with warnings.catch_warnings():  # Neural Compressor and what it imports warn wh
     warnings.simplefilter("ignore")
     pytest.importorskip("neural_compressor.torch.algorithms.pt2e_quant.pt2e_compat", exc_type=ImportError)
 
-METHODS = ("la_aciq", "inc minmax", "inc kl")
+OTHER_RULE = next(iter(OTHERS.values()))
+METHODS = ("la_aciq", OTHER_RULE, "inc minmax", "inc kl")
 LANGUAGES = ("en", "fi")
 
 
@@ -52,3 +55,17 @@ def test_ours_diverges_about_as_little_as_neural_compressors_own_in_every_langua
 
 def test_ours_is_not_worse_than_minmax_beyond_noise_in_any_language_by_the_loss(finished):
     assert finished["verdicts"]["W8A8"]["inc minmax"]["degradation"]["joint_worse"] == []
+
+
+def test_table_of_the_readme_has_every_method_and_names_the_languages_that_lose(finished):
+    content = copy.deepcopy(finished)
+    content["verdicts"]["W8A8"]["inc minmax"]["kl"]["joint_worse"] = ["fi"]
+    text = readme.pt2e({"pt2e_static_small_bloom": content})
+    rows = dict(line.split(" | ", 2)[1:] for line in text.splitlines() if line.startswith("| small Bloom"))
+    assert tuple(rows) == METHODS
+    summary = {entry["method"]: entry for entry in finished["summary"]}
+    for method, cells in rows.items():
+        kl = summary[method]["kl"]
+        assert cells.startswith(f"{1000 * kl['mean']:.3f} | {1000 * kl['worst']:.3f} | ")
+        assert ("[" in cells) == (method != "la_aciq")
+    assert "small Bloom: by the loss none, by the KL fi." in text

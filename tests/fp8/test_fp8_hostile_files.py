@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from inc_laaciq.backends import gaudi_fp8_pickle
 from inc_laaciq.backends.gaudi_fp8_unpickle import read_pickled_dict
 from inc_laaciq.errors import IntegrityError
 
@@ -106,15 +107,27 @@ NDARRAY, DTYPE = glob(b"numpy", b"ndarray"), glob(b"numpy", b"dtype")
 @pytest.mark.parametrize(
     ("pickled", "why"),
     [
-        pytest.param(b"\x80\x04cos\nsystem\n.", "os system", id="name-only"),
-        pytest.param(b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "os.system is not one of an array", id="stack-global"),
-        pytest.param(glob(b"numpy", b"load") + b".", "numpy load", id="numpy-function"),
+        pytest.param(b"\x80\x04cos\nsystem\n.", r"os\.system", id="name-only"),
+        pytest.param(
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+            r"'os\.system' is not part of an array",
+            id="stack-global",
+        ),
+        pytest.param(glob(b"numpy", b"load") + b".", r"the name 'numpy\.load' is not part", id="numpy-function"),
         pytest.param(b"(cnumpy\nndarray\nK\x01i" + b"os\nsystem\n.", "opcode INST", id="inst"),
         pytest.param(b"\x80\x02\x82\x01.", "opcode EXT1", id="extension-registry"),
         pytest.param(b"Pabc\n.", "opcode PERSID", id="persistent-id"),
         pytest.param(NDARRAY + b")\x81.", "opcode NEWOBJ", id="newobj"),
         pytest.param(b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"x.", "not a measurement", id="bytearray"),
-        pytest.param(b"N" + b"r" + struct.pack("<I", 1 << 31) + b".", "memo index 2147483648", id="memo"),
+        pytest.param(b"h\x07.", "KeyError: 7", id="memo"),
+        pytest.param(b"(.", "not a measurement", id="mark-only"),
+        pytest.param(b"s.", "takes more than it was given", id="nothing-to-take"),
+        pytest.param(b"]K\x01K\x02s.", "not a dict", id="items-of-a-list"),
+        pytest.param(b"}(Nu.", "not a dict", id="odd-items"),
+        pytest.param(b"}Na.", "not a list", id="append-to-a-dict"),
+        pytest.param(b"K\x01)R.", "not a function", id="call-of-a-number"),
+        pytest.param(b"}}b.", "a state is given to what has none", id="state-of-a-dict"),
+        pytest.param(b"}" + b")" + b"\x85" * 9 + b"Ns.", "a key is not text", id="nested-key"),
         pytest.param(b"}.", "where an array or a plain value must be", id="no-array"),
         pytest.param(b"N.N", "1 bytes follow the end", id="trailing"),
         pytest.param(b"", "not a measurement", id="empty"),
@@ -194,6 +207,10 @@ def test_other_archives_are_refused(tmp_path):
     shaped = packed(tmp_path / "shaped.npz", pickled, header=HEADER.replace(b"(), }", b"(99999999999,), }"))
     with pytest.raises(IntegrityError, match="not a single pickled object"):
         read_pickled_dict(shaped)
+    # numpy would begin to read elsewhere than we do.
+    longer = packed(tmp_path / "longer.npz", pickled, header=HEADER[:8] + b"w\x00" + HEADER[10:])
+    with pytest.raises(IntegrityError, match="not a single pickled object"):
+        read_pickled_dict(longer)
     for cut in (0, 10, 100, len(good) // 2, len(good) - 1):
         (tmp_path / "cut.npz").write_bytes(good[:cut])
         with pytest.raises(IntegrityError, match="not a measurement file"):
@@ -205,11 +222,51 @@ def test_other_archives_are_refused(tmp_path):
         read_pickled_dict(tmp_path / "damaged.npz")
 
 
+def test_entries_are_counted_before_they_are_listed(tmp_path, monkeypatch):
+    many = packed(tmp_path / "many.npz", b"N.", names=[f"{index}.npy" for index in range(200)])
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", lambda archive: pytest.fail("the entries were read"))
+    with pytest.raises(IntegrityError, match="must hold one array"):
+        read_pickled_dict(many)
+
+
+def test_opcodes_are_counted(tmp_path, monkeypatch):
+    """Each may make an object of some 60 bytes."""
+    file = packed(tmp_path / "file.npz", b"(" + b"]" * 1000 + b"t.")
+    with pytest.raises(IntegrityError, match="a tuple is where an array"):
+        read_pickled_dict(file)
+    monkeypatch.setattr(gaudi_fp8_pickle, "_MAX_OPCODES", 1000)
+    with pytest.raises(IntegrityError, match="more than 1000 opcodes"):
+        read_pickled_dict(file)
+
+
 def test_a_file_that_is_too_large_is_not_opened(tmp_path):
     with open(tmp_path / "large.npz", "wb") as file:
         file.truncate(1 << 29)  # sparse
     with pytest.raises(IntegrityError, match="has 536870912 bytes"):
         read_pickled_dict(tmp_path / "large.npz")
+
+
+def test_keys_that_cannot_be_hashed_in_time_or_at_all_do_no_harm(tmp_path):
+    """Python's reader of pickles dies of the first, which no `except` can help, and takes hours for the second."""
+    same = 2**61 - 1  # Python hashes multiples of it alike
+    floods = (b"\x8a\x0e" + (same * index).to_bytes(14, "little") + b"N" for index in range(1, 20_000))
+    packed(tmp_path / "deep.npz", b"}" + b")" + b"\x85" * 300_000 + b"Ns.")
+    packed(tmp_path / "flood.npz", b"}(" + b"".join(floods) + b"u.")
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from inc_laaciq.backends.gaudi_fp8_unpickle import read_pickled_dict\n"
+        "from inc_laaciq.errors import IntegrityError\n"
+        "for name in ('deep', 'flood'):\n"
+        "    try:\n"
+        "        read_pickled_dict(Path(sys.argv[1], name + '.npz'))\n"
+        "    except IntegrityError as error:\n"
+        "        print(str(error).rpartition(': ')[2])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "a key is not text.\n" * 2), done.stderr
 
 
 @pytest.mark.slow

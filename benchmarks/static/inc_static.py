@@ -12,9 +12,10 @@ from methods.bench import Bench
 from methods.grids import check_layers
 from methods.registry import NotRunError
 
+from inc_laaciq.backends import inc_api
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.config import run_spec
-from inc_laaciq.errors import LaaciqError
+from inc_laaciq.errors import BackendError, LaaciqError
 
 _FLOAT = {"weight": {"dtype": ["fp32"]}, "activation": {"dtype": ["fp32"]}}
 
@@ -105,13 +106,13 @@ def quantize(bench: Bench, method: str, batches: Mapping[str, tuple[torch.Tensor
         If it quantized other layers than asked for.
     """
     try:
-        from inc_laaciq.backends import inc_fit
-    except ImportError as error:
-        raise NotRunError(f"Neural Compressor's adaptor API is not installed: {error}") from error
+        inc_api.require("adaptor")
+    except BackendError as error:
+        raise NotRunError(str(error)) from error
     sizes = bench.calibration.sizes()
     loader = LanguageLoader(batches, text_bytes={tag: sizes[tag] for tag in batches})
     try:
-        with inc_fit.quiet():
+        with inc_api.quiet("adaptor"):
             result = FITS[method](bench, loader)
     except (ImportError, LaaciqError) as error:
         raise NotRunError(f"{type(error).__name__}: {error}") from error

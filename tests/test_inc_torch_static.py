@@ -196,6 +196,22 @@ def test_what_the_rules_leave_in_float_stays_there_and_others_do_not_share_its_r
 
 
 @needs_pt2e
+def test_a_square_conv1d_in_float_is_saved_the_way_round_that_it_is_read(tmp_path):
+    model = grown(gpt2)
+    in_float = {r".*attn\.c_proj": {"weight": {"dtype": "fp32"}}}
+    run = run_spec(
+        quantization={"approach": "post_training_static_quant", "op_wise": in_float},
+        la_aciq={"mode": "fast", "calibration": {"texts": "a loader"}},
+    )
+    quantized = fit_static(model, run, LanguageLoader(batches(model)))
+    save_static(model, quantized.model.graph, tmp_path / "static.safetensors")
+    layers = [{"name": each.name, **({"bits": 8} if each.weight else {})} for each in quantized.la_aciq.layers]
+    read = load_static(linearize(gpt2()), layers, tmp_path / "static.safetensors")
+    ids = text(model)
+    assert torch.equal(logits(read, ids), logits(quantized.model, ids))
+
+
+@needs_pt2e
 @pytest.mark.parametrize("algorithm", ["minmax", "kl"])
 def test_ranges_of_neural_compressor_come_from_the_batches(algorithm):
     model = linearize(grown(gpt2))

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from inc_laaciq.backends.static_export import layer_name
-from inc_laaciq.calibration.layers import linear_layer
+from inc_laaciq.calibration.layers import linear_layer, linearize
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.errors import BackendError, IntegrityError
 
@@ -130,6 +130,7 @@ def save_static(model: nn.Module, graph: Any, file: Path) -> None:
         See `quantized_layers`.
     file : Path
     """
+    model = linearize(model)  # as the model is into which it is read: a `Conv1D` has its weight the other way round
     layers = quantized_layers(graph)
     tensors: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, torch.Size]] = set()

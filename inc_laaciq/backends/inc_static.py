@@ -77,7 +77,9 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
         model = copy.deepcopy(model)
         with torch.no_grad():
             for name, weight in self.solution.weights.items():
-                model.model.get_submodule(name).weight.copy_(weight.dequantize())
+                layer = model.model.get_submodule(name)
+                # A new one: a layer that shares the old one stays in float.
+                layer.weight = nn.Parameter(weight.dequantize().to(layer.weight))
         quantized = super().quantize(tune_cfg, model, dataloader, q_func)
         quantized.la_aciq = self.solution
         return quantized

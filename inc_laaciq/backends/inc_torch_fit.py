@@ -161,7 +161,9 @@ def rounded(model: nn.Module, solution: Solution) -> nn.Module:
     apply_folds(exact, solution.folds)
     with torch.no_grad():
         for name, weight in solution.weights.items():
-            linear_layer(exact, name).weight.copy_(weight.dequantize())
+            layer = linear_layer(exact, name)
+            # A new one: a layer that shares the old one stays in float.
+            layer.weight = nn.Parameter(weight.dequantize().to(layer.weight))
     return exact
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from neural_compressor.adaptor.pytorch import PyTorchWeightOnlyAdaptor
+from torch import nn
 
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.folding import apply_folds
@@ -46,8 +47,9 @@ class LaAciqWeightOnlyAdaptor(PyTorchWeightOnlyAdaptor):  # type: ignore[misc]
         apply_folds(quantized.model, solution.folds)
         with torch.no_grad():
             for name, weight in solution.weights.items():
-                target = quantized.model.get_submodule(name).weight
-                target.copy_(weight.dequantize())
+                layer = quantized.model.get_submodule(name)
+                # A new one: a layer that shares the old one stays in float.
+                layer.weight = nn.Parameter(weight.dequantize().to(layer.weight))
         quantized.gptq_config = {name: gptq_entry(weight) for name, weight in solution.weights.items()}
         quantized.la_aciq = solution
         return quantized

@@ -300,15 +300,23 @@ def test_some_batches_with_a_language_and_some_without_are_refused(model, batche
     prepared = prepare(model, LAACIQConfig(mode="fast"))
     prepared(batches["en"][0])
     run_tagged(prepared, {"sw": batches["sw"]})
-    with pytest.raises(SpecError, match=r"1 calibration batches were run outside.*\(sw\)"):
-        convert(prepared)
+    for _ in range(2):  # the second time too: the text is not forgotten, which mode fast would not miss
+        with pytest.raises(SpecError, match=r"1 calibration batches were run outside.*\(sw\)"):
+            convert(prepared)
+
+
+def test_a_failed_convert_without_prepare_leaves_no_trace(model):
+    with pytest.raises(SpecError, match="the model was run on none"):
+        convert(model, LAACIQConfig(mode="balanced"))
+    assert not hasattr(model, RECORDER)
+    assert not model._forward_pre_hooks
 
 
 def test_padding_is_no_text(model, batches):
-    def recorded(**inputs):
+    def recorded(*positional, **inputs):
         prepared = prepare(copy.deepcopy(model), LAACIQConfig(mode="fast"))
         with calibration_language("en"):
-            prepared(**inputs)
+            prepared(*positional, **inputs)
         return getattr(prepared, RECORDER).batches()["en"]
 
     rows = batches["en"][0][:2]
@@ -317,6 +325,7 @@ def test_padding_is_no_text(model, batches):
     mask[0, :5] = 0
     expected = [[rows[0, 5:].tolist()], [rows[1].tolist()]]
     assert [row.tolist() for row in recorded(input_ids=rows, attention_mask=mask)] == expected
+    assert [row.tolist() for row in recorded(rows, mask)] == expected
 
 
 def test_what_is_no_row_of_text_is_refused(model):

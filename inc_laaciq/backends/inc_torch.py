@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from types import MethodType
 from typing import Any
 
@@ -51,12 +52,17 @@ class LAACIQQuantizer(Quantizer):  # type: ignore[misc]
 
     def convert(self, model: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
         """The model with packed layers, `la_aciq` (a Solution) and Neural Compressor's `qconfig`."""
-        if not hasattr(model, RECORDER):  # `convert(model, config)` without `prepare`
+        is_prepared = hasattr(model, RECORDER)
+        if not is_prepared:  # `convert(model, config)` without `prepare`
             model = self.prepare(model)
         recorder = getattr(model, RECORDER)
         recorder.detach(model)
         settings = next(iter(self.quant_config.values())).settings()
-        solution = recorder.solution or _solve(model, self.quant_config, settings, recorder)
+        with ExitStack() as after_an_error:
+            if is_prepared:  # else the next `convert` would go without the calibration text, and not say so
+                after_an_error.callback(recorder.attach, model)
+            solution = recorder.solution or _solve(model, self.quant_config, settings, recorder)
+            after_an_error.pop_all()
         kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         if len(apply_folds(model, solution.folds)) != len(solution.folds):
             raise BackendError("a norm cannot take the scale that the layers behind it were solved with")

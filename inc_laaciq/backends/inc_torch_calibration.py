@@ -6,6 +6,7 @@ language of the surrounding `calibration_language` block, or all batches at once
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -52,7 +53,8 @@ class Recorder:
         self._hook.remove()
         delattr(model, RECORDER)
 
-    def _record(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _record(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kwargs = {**_by_name(model, args), **kwargs}
         ids = kwargs.get("input_ids", args[0] if args else None)
         if not isinstance(ids, torch.Tensor) or ids.is_floating_point() or ids.dim() != 2:
             raise SpecError(
@@ -102,6 +104,13 @@ class Recorder:
                 "run_fn=inc_laaciq.calibrate(loader)"
             )
         return {UNDETERMINED if tag is None else tag: rows for tag, rows in self._batches.items() if rows}
+
+
+def _by_name(model: nn.Module, args: tuple[Any, ...]) -> dict[str, Any]:
+    """Positional arguments of a forward pass by name: the place of the mask differs between models."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [name for name, each in inspect.signature(model.forward).parameters.items() if each.kind in positional]
+    return dict(zip(names, args, strict=False))
 
 
 def _shown(value: Any) -> str:

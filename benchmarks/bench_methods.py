@@ -10,6 +10,8 @@ text; its own released code does the work.  All models are scored on the same se
 
 A finished cell (one method, calibration, width and seed) is a file of its own.  Ctrl-C loses only what is being done,
 and the same command goes on from there; a cell is done anew only if something that it depends on has changed.
+Methods of a package that is not installed here are taken from the folder of cells, where the same command has been run
+in an environment that has it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from methods import inc_autoround, inc_torch, nncf_openvino, ours  # noqa: F401 - they enter the table
 from methods.bench import Bench, Options
-from methods.cells import FLOAT, Cell, path_of, plan, read_cell
+from methods.cells import FLOAT, Cell, finished_elsewhere, path_of, plan, read_cell
 from methods.collect import collect, commit, ordered
 from methods.registry import METHOD_VERSION, METHODS, LayersError, Method, NotRunError
 from methods.report import markdown, picture
@@ -71,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--evaluation", help="folder of <language>.txt")
     found.add_argument("--bits", type=int, nargs="+", default=[4])
     found.add_argument("--group-size", type=int, nargs="+", default=[64])
+    found.add_argument(
+        "--grid",
+        type=grid,
+        nargs="+",
+        metavar="BITS:GROUP",
+        help="these pairs, such as 4:32 2:64 4:-1, instead of every --bits with every --group-size",
+    )
     found.add_argument("--seeds", type=int, default=3, help="of the calibration text; data-free methods have one")
     found.add_argument("--methods", default="all", help="names with commas between them")
     found.add_argument("--calibration-tokens", type=int, default=4096, help="of each language")
@@ -83,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--render", type=Path, metavar="FILE.json", help="write FILE.md and FILE.svg")
     found.add_argument("-o", "--output", type=Path)
     return found
+
+
+def grid(text: str) -> tuple[int, int]:
+    """Bits and group size of `4:32`."""
+    bits, _, group_size = text.partition(":")
+    return int(bits), int(group_size)  # argparse tells what was given where either is no number
 
 
 def table(bits: list[int]) -> str:
@@ -109,13 +125,16 @@ def run(options: argparse.Namespace) -> int:
     """Do what is missing, and write the result."""
     folder = options.cells or options.output.with_suffix(".cells")
     bench = Bench(Options.of(options, folder))
-    cells, not_run = plan(
-        chosen(options.methods), bits=options.bits, group_sizes=options.group_size, seeds=options.seeds
-    )
-    paths = {cell: path_of(cell, bench) for cell in cells}
+    grids = options.grid or list(product(options.bits, options.group_size))
+    methods = chosen(options.methods)
+    cells, not_run = plan(methods, grids=grids, seeds=options.seeds)
+    elsewhere = finished_elsewhere(methods, grids=grids, seeds=options.seeds, bench=bench)
+    done_elsewhere = {(cell.method, cell.bits) for cell in elsewhere}
+    not_run = [entry for entry in not_run if (entry["method"], entry["bits"]) not in done_elsewhere]
+    paths = {**{cell: path_of(cell, bench) for cell in cells}, **elsewhere}
     missing = [cell for cell, path in paths.items() if not path.exists()]
     if options.dry_run:
-        print(f"{len(cells) - len(missing)} of {len(cells)} cells are done; to do:")
+        print(f"{len(paths) - len(missing)} of {len(paths)} cells are done; to do:")
         print("\n".join(cell.label for cell in missing))
         return 0
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,17 +10,25 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import assessed
+import small_bloom_tables as small_bloom
+import swept
+from aciq import report as aciq_report
+from deployed import report as deployed
+from export_cost import report as export_cost
+from methods import readme as methods
 from speed import report
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+SMALL_BLOOM = HERE.parent / "recipes/small_bloom/README.md"
+Tables = dict[str, Callable[[], str]]
 STATISTICS = ("mean", "worst", "disparity")
 
 
@@ -29,29 +37,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    wanted = rendered(text)
-    if check and wanted != text:
-        raise SystemExit("README.md is out of date: run python benchmarks/render.py")
-    if not check:
-        README.write_text(wanted, encoding="utf-8")
+    for page, tables in ((README, readme_tables()), (SMALL_BLOOM, recipe_tables())):
+        text = page.read_text(encoding="utf-8")
+        wanted = rendered(text, tables)
+        if check and wanted != text:
+            raise SystemExit(f"{page.relative_to(HERE.parent)} is out of date: run python benchmarks/render.py")
+        if not check:
+            page.write_text(wanted, encoding="utf-8")
 
 
-def rendered(text: str) -> str:
-    """The README with its tables made anew."""
-    tables: dict[str, Callable[[], str]] = {
+def readme_tables() -> Tables:
+    """Tables of the README, by the name in their markers."""
+    return {
         "demo": demo,
         "gate": gate,
         "simulated": simulated,
-        "methods": methods,
+        "methods": lambda: methods.table(load("methods_small_bloom")),
+        "targets": lambda: methods.targets(found(methods.TARGETED)),
+        "others": lambda: methods.others(found(methods.OTHERS)),
+        "assess": lambda: assessed.table(found(assessed.MODELS)),
+        "sweep": lambda: swept.table(load("sweep_small_bloom")),
         "parts": parts,
+        "openvino": openvino,
         "static": static,
         "speed": speed,
+        "aciq": lambda: aciq_report.readme(load("aciq")),
+        "published": published,
     }
+
+
+def recipe_tables() -> Tables:
+    """Tables of recipes/small_bloom/README.md."""
+    return {
+        "losses": lambda: small_bloom.losses(load("small_bloom_losses")),
+        "rounded": lambda: small_bloom.rounded(load("small_bloom_losses")),
+        "outliers": lambda: small_bloom.outliers(load("small_bloom_losses"), load("outliers_losses")),
+    }
+
+
+def rendered(text: str, tables: Tables) -> str:
+    """A page with its tables made anew."""
     for name, table in ((name, make()) for name, make in tables.items()):
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
         text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
     return text
+
+
+def found(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Those of some results that are there."""
+    return {name: load(name) for name in names if (HERE / "results" / f"{name}.json").is_file()}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -136,61 +170,6 @@ def simulated() -> str:
     )
 
 
-def methods() -> str:
-    """Every method at every width: the worst language by loss and by divergence, and how fair compares."""
-    content = load("methods_small_bloom")
-    found = {(entry["method"], entry["calibration"], entry["bits"]): entry for entry in content["summary"]}
-    widths = sorted({bits for _, _, bits in found}, reverse=True)
-    ratio_of = {
-        (entry["baseline"], entry["baseline_calibration"], entry["bits"]): entry["kl"]["worst"]["median"]
-        for entry in content["ratios"]
-        if entry["ours"] == "la_aciq-fair"
-    }
-    head = " | ".join(f"{bits} bits: loss | KL | fair / it | seconds" for bits in widths)
-    lines = [f"| method | calibrated on | {head} |", "|---" * (2 + 4 * len(widths)) + "|"]
-    for method, calibration in dict.fromkeys((method, calibration) for method, calibration, _ in found):
-        cells = []
-        for bits in widths:
-            entry = found.get((method, calibration, bits))
-            if entry is None:
-                cells += ["", "", "", ""]
-                continue
-            ratio = ratio_of.get((method, calibration, bits))
-            cells += [
-                f"{1000 * entry['degradation']['worst']:.1f}",
-                f"{1000 * entry['kl']['worst']:.1f}",
-                "" if ratio is None else f"{ratio:.2f}",
-                f"{entry['seconds']:.0f}",
-            ]
-        lines.append(f"| {method} | {calibration} | {' | '.join(cells)} |")
-    seeds = max(entry["seeds"] for entry in content["summary"])
-    return "\n".join(lines) + (
-        f"\n\nWorst of {len(content['texts']['evaluation_tokens'])} languages, in thousandths of a nat per UTF-8 byte: "
-        "by the loss, and by the divergence from the float model (KL). `fair / it`: the KL of `la_aciq-fair` divided "
-        f"by that of the row. {_precision(content['ratios'], widths)} Text that nothing was chosen on; "
-        f"{seeds} calibration seed{'s' * (seeds > 1)}, {content['meta']['calibration_tokens_per_language']} tokens a "
-        "language; seconds on one busy thread."
-    )
-
-
-def _precision(ratios: list[dict[str, Any]], widths: list[int]) -> str:
-    """How well the ratios are known, which is why KL is in the table."""
-    said = []
-    for bits in widths:
-        errors = {
-            measure: statistics.median(
-                entry[measure]["worst"]["relative_standard_error"]
-                for entry in ratios
-                if entry["ours"] == "la_aciq-fair" and entry["bits"] == bits
-            )
-            for measure in ("degradation", "kl")
-        }
-        said.append(
-            f"{100 * errors['degradation']:.0f} % by the loss and {100 * errors['kl']:.1f} % by KL at {bits} bits"
-        )
-    return f"Such a ratio has a standard error of {', '.join(said)} (median of the rows)."
-
-
 def parts() -> str:
     """What each part of the method changes: divergence from the float model, one thing at a time."""
     content = load("parts")
@@ -211,6 +190,12 @@ def parts() -> str:
         f"\n\nThousandths of a nat per token, {content['meta']['evaluation_tokens']} tokens a language of the text "
         "that choices are made on, one calibration seed."
     )
+
+
+def openvino() -> str:
+    """OpenVINO models as they are deployed, and what an export takes."""
+    runs = [deployed.readme(load(path.stem)) for path in sorted((HERE / "results").glob("openvino_*.json"))]
+    return "\n\n".join([*runs, export_cost.readme(load("export_cost"))])
 
 
 def static() -> str:
@@ -253,6 +238,16 @@ def speed() -> str:
     if content["is_quick"]:
         raise SystemExit("results/speed.json is of a quick run, whose figures mean nothing: run bench_speed.py in full")
     return report.readme(content)
+
+
+def published() -> str:
+    """Which published figures on BLOOM-560M come out again, and what is left of their claim."""
+    content = load("published")
+    lines = ["| published figure | published | found | reproduces |", "|---|---|---|---|"]
+    for claim in content["claims"]:
+        note = f" ({claim['note']})" if claim["note"] else ""
+        lines.append(f"| {claim['what']} | {claim['published']} | {claim['found']} | {claim['reproduces']}{note} |")
+    return "\n".join([*lines, "", content["conclusion"]])
 
 
 if __name__ == "__main__":

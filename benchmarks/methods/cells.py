@@ -36,22 +36,45 @@ class Cell:
 
 
 def plan(
-    methods: Sequence[Method], *, bits: Sequence[int], group_sizes: Sequence[int], seeds: int
+    methods: Sequence[Method], *, grids: Sequence[tuple[int, int]], seeds: int
 ) -> tuple[list[Cell], list[dict[str, Any]]]:
-    """Cells to do, and methods that cannot be run with the reason why; the float model comes first."""
+    """Cells to do, and methods that cannot be run with the reason why; the float model comes first.
+
+    A grid is a number of bits and a group size.
+    """
     cells, not_run = [Cell(method=FLOAT)], []
     for method in methods:
-        for width in bits:
-            if reason := method.unavailable(width):
-                not_run.append({"method": method.name, "bits": width, "why": reason})
-                continue
-            cells += [
-                Cell(method=method.name, calibration=calibration, bits=width, group_size=size, seed=seed)
-                for size in group_sizes
-                for calibration in method.calibrations
-                for seed in range(1 if calibration == "none" else seeds)
-            ]
+        refused = {width: reason for width, _ in grids if (reason := method.unavailable(width))}
+        not_run += [{"method": method.name, "bits": width, "why": reason} for width, reason in refused.items()]
+        cells += _cells(method, [grid for grid in grids if grid[0] not in refused], seeds)
     return cells, not_run
+
+
+def _cells(method: Method, grids: Sequence[tuple[int, int]], seeds: int) -> list[Cell]:
+    return [
+        Cell(method=method.name, calibration=calibration, bits=width, group_size=size, seed=seed)
+        for width, size in grids
+        for calibration in method.calibrations
+        for seed in range(1 if calibration == "none" else seeds)
+    ]
+
+
+def finished_elsewhere(
+    methods: Sequence[Method], *, grids: Sequence[tuple[int, int]], seeds: int, bench: Bench
+) -> dict[Cell, Path]:
+    """Finished cells of methods that cannot be run here, made with other packages but otherwise the same."""
+    found: dict[Cell, Path] = {}
+    for method in methods:
+        for cell in _cells(method, [grid for grid in grids if method.unavailable(grid[0])], seeds):
+            wanted = definition(cell, bench)
+            for path in sorted(bench.options.cells.glob(f"{_stem(cell)}-*.json")):
+                have = read_cell(path)["definition"]
+                if {**have, "packages": None} != {**wanted, "packages": None}:
+                    continue
+                if cell in found:
+                    raise SystemExit(f"{found[cell]} and {path} are of two installations: remove one")
+                found[cell] = path
+    return found
 
 
 def definition(cell: Cell, bench: Bench) -> dict[str, Any]:
@@ -96,8 +119,11 @@ def sources_sha256() -> str:
 def path_of(cell: Cell, bench: Bench) -> Path:
     """File of a cell."""
     text = json.dumps(definition(cell, bench), sort_keys=True)
-    name = cell.label.replace(" ", "-")
-    return bench.options.cells / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    return bench.options.cells / f"{_stem(cell)}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _stem(cell: Cell) -> str:
+    return cell.label.replace(" ", "-")
 
 
 def read_cell(path: Path) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def _rows(cell: Cell, content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _run(cell: Cell, content: Mapping[str, Any]) -> dict[str, Any]:
     names = ("scheme", "notes", "seconds", "threads", "peak_rss_bytes", "calibration_tokens")
-    return {**_key(_group(cell)), "seed": cell.seed, **{name: content[name] for name in names}}
+    packages = content["definition"]["packages"]
+    return {**_key(_group(cell)), "seed": cell.seed, "packages": packages, **{name: content[name] for name in names}}
 
 
 def _key(group: Group) -> dict[str, Any]:

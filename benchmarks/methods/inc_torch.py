@@ -1,4 +1,9 @@
-"""Neural Compressor's own weight-only methods, called through its torch API."""
+"""Neural Compressor's own weight-only methods, called through its torch API.
+
+Methods called `inc-...` are those of versions that still have the adaptor API (up to 3.7), `inc3.10-...` those of later
+ones.  One environment has one of the two: the other's cells are made by the same command in another environment, and
+are found in the folder of finished cells.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,17 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from methods.grids import check_float, check_grid, check_layers
-from methods.registry import Job, Method, Quantized, Stopwatch, register
+from methods.registry import Job, Method, Quantized, Stopwatch, register, version
 
 _PACKAGES = ("neural-compressor", "pydantic")
 _SYM = {"use_sym": True}
+_LAST_WITH_ADAPTOR = (3, 7)
 
 
 def _method(name: str, kind: str, about: str, *, calibrated: bool, **settings: Any) -> None:
@@ -25,15 +32,25 @@ def _method(name: str, kind: str, about: str, *, calibrated: bool, **settings: A
     def run(job: Job) -> Quantized:
         return quantize(job, kind, settings, scheme, calibrated=calibrated)
 
-    register(
-        Method(
-            name=name,
-            run=run,
-            calibrations=("english", "multilingual") if calibrated else ("none",),
-            packages=(*_PACKAGES, "accelerate") if kind == "GPTQConfig" else _PACKAGES,
-            about=f"Neural Compressor: {about}",
+    for prefix, is_later in (("inc", False), ("inc3.10", True)):
+        register(
+            Method(
+                name=f"{prefix}-{name}",
+                run=run,
+                calibrations=("english", "multilingual") if calibrated else ("none",),
+                packages=(*_PACKAGES, "accelerate") if kind == "GPTQConfig" else _PACKAGES,
+                about=f"Neural Compressor {'3.8 and later' if is_later else 'up to 3.7'}: {about}",
+                check=partial(_other_version, is_later=is_later),
+            )
         )
-    )
+
+
+def _other_version(*, is_later: bool) -> str | None:
+    """Why a method of the other generation cannot be run here."""
+    installed = version("neural-compressor") or "0"
+    if (tuple(map(int, installed.split(".")[:2])) > _LAST_WITH_ADAPTOR) == is_later:
+        return None
+    return f"neural-compressor {installed} is installed: run it in another environment, with the same --cells"
 
 
 def quantize(job: Job, kind: str, settings: dict[str, Any], scheme: str, *, calibrated: bool) -> Quantized:
@@ -101,12 +118,12 @@ def quiet() -> Iterator[None]:
         found.setLevel(before)
 
 
-_method("inc-rtn", "RTNConfig", "round to nearest", calibrated=False, **_SYM)
+_method("rtn", "RTNConfig", "round to nearest", calibrated=False, **_SYM)
 _method(
-    "inc-rtn-mse", "RTNConfig", "RTN, clipping searched by squared error", calibrated=False, use_mse_search=True, **_SYM
+    "rtn-mse", "RTNConfig", "RTN, clipping searched by squared error", calibrated=False, use_mse_search=True, **_SYM
 )
-_method("inc-awq", "AWQConfig", "AWQ with scales and clipping searched", calibrated=True, **_SYM)
-_method("inc-gptq", "GPTQConfig", "GPTQ", calibrated=True, **_SYM)
-_method("inc-gptq-mse", "GPTQConfig", "GPTQ, scales searched", calibrated=True, use_mse_search=True, **_SYM)
-_method("inc-gptq-act-order", "GPTQConfig", "GPTQ, columns by activation", calibrated=True, act_order=True, **_SYM)
-_method("inc-hqq", "HQQConfig", "HQQ", calibrated=False, quant_zero=False)
+_method("awq", "AWQConfig", "AWQ with scales and clipping searched", calibrated=True, **_SYM)
+_method("gptq", "GPTQConfig", "GPTQ", calibrated=True, **_SYM)
+_method("gptq-mse", "GPTQConfig", "GPTQ, scales searched", calibrated=True, use_mse_search=True, **_SYM)
+_method("gptq-act-order", "GPTQConfig", "GPTQ, columns by activation", calibrated=True, act_order=True, **_SYM)
+_method("hqq", "HQQConfig", "HQQ", calibrated=False, quant_zero=False)

@@ -16,7 +16,7 @@ from methods.grids import check_layers
 from methods.openvino_ir import OpenVINOModel, embedding_nodes, exported, inputs, linear_nodes, read, stored_weight
 from methods.registry import Job, LayersError, Method, Quantized, Stopwatch, register
 
-_SETTINGS: dict[str, dict[str, bool]] = {
+SETTINGS: dict[str, dict[str, bool]] = {
     "rtn": {},
     "awq": {"awq": True},
     "scale-estimation": {"scale_estimation": True},
@@ -26,7 +26,20 @@ _SETTINGS: dict[str, dict[str, bool]] = {
 
 
 def quantize(job: Job, settings: dict[str, bool]) -> Quantized:
-    """Compress a fresh copy of the exported model to INT4_SYM.
+    """Compress a fresh copy of the exported model, as `compress`, and run it in float32."""
+    model, seconds = compress(job, settings)
+    layers, notes = read_back(model, job)
+    return Quantized(
+        model=OpenVINOModel(model, job.source.model.config),
+        layers=layers,
+        seconds=seconds,
+        scheme="sym, scales with a sign",
+        notes=notes,
+    )
+
+
+def compress(job: Job, settings: dict[str, bool]) -> tuple[Any, float]:
+    """A copy of the exported model compressed to INT4_SYM, and the processor seconds that it took.
 
     Raises
     ------
@@ -58,15 +71,8 @@ def quantize(job: Job, settings: dict[str, bool]) -> Quantized:
                 advanced_parameters=_every_row(len(data)) if data else None,
                 **settings,
             )
-    layers, notes = _read_back(model, job)
-    check_layers(layers, list(job.layers), "NNCF")
-    return Quantized(
-        model=OpenVINOModel(model, job.source.model.config),
-        layers=layers,
-        seconds=watch.seconds,
-        scheme="sym, scales with a sign",
-        notes=notes,
-    )
+    check_layers(read_back(model, job)[0], list(job.layers), "NNCF")
+    return model, watch.seconds
 
 
 def _every_row(n: int) -> Any:
@@ -81,7 +87,7 @@ def _every_row(n: int) -> Any:
     )
 
 
-def _read_back(model: Any, job: Job) -> tuple[list[str], dict[str, Any]]:
+def read_back(model: Any, job: Job) -> tuple[list[str], dict[str, Any]]:
     """Names of the compressed layers; every constant of four bits must belong to one of them."""
     layers, ends = [], []
     for name, node in linear_nodes(model).items():
@@ -139,5 +145,5 @@ def _method(name: str, settings: dict[str, bool]) -> None:
     )
 
 
-for _name, _given in _SETTINGS.items():
+for _name, _given in SETTINGS.items():
     _method(_name, _given)

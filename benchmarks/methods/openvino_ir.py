@@ -75,10 +75,10 @@ def embedding_nodes(model: Any) -> list[Any]:
     ]
 
 
-def stored_weight(node: Any) -> tuple[Any, Any | None]:
+def stored_weight(node: Any, port: int = 1) -> tuple[Any, Any | None]:
     """The constant behind a linear layer's weights, and that of its scales where it has integers."""
     scale = None
-    weight = node.input_value(1).get_node()
+    weight = node.input_value(port).get_node()
     while weight.get_type_name() != "Constant":
         if weight.get_type_name() == "Multiply":
             scale = _constant(weight.input_value(1).get_node())

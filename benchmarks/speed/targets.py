@@ -29,10 +29,11 @@ def judge(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     ----------
     parts : mapping of part -> its figures, as the JSON has them
     """
-    return [entry for part, find in _FOUND.items() if part in parts for entry in find(parts[part])]
+    return [found for part, find in _FOUND.items() if part in parts for found in find(parts[part])]
 
 
-def _entry(name: str, value: float, side: Side, limit: float) -> dict[str, Any]:
+def entry(name: str, value: float, side: Side, limit: float) -> dict[str, Any]:
+    """A promise and whether it is kept."""
     is_met = value <= limit if side == "at most" else value >= limit
     return {"name": name, "value": value, "side": side, "limit": limit, "verdict": "met" if is_met else "missed"}
 
@@ -40,7 +41,7 @@ def _entry(name: str, value: float, side: Side, limit: float) -> dict[str, Any]:
 def _ratios(found: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     for pair, limit in AGAINST.items():
         if pair in found["ratios"]:
-            yield _entry(f"{pair}, {where}", found["ratios"][pair], "at most", limit)
+            yield entry(f"{pair}, {where}", found["ratios"][pair], "at most", limit)
 
 
 def _model(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -55,20 +56,20 @@ def _layers(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _rounding(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     speed = 1 / found["ratios"][f"{names.FAST} / {names.BLOCKED}"]
     share = found["methods"][names.FAST]["share_of_read_bandwidth"]
-    yield _entry("speed of fast per channel, no text / blocked absmax", speed, "at least", ROUNDING_SPEED)
-    yield _entry("fast per channel, no text: share of the read bandwidth", share, "at least", BANDWIDTH)
+    yield entry("speed of fast per channel, no text / blocked absmax", speed, "at least", ROUNDING_SPEED)
+    yield entry("fast per channel, no text: share of the read bandwidth", share, "at least", BANDWIDTH)
 
 
 def _calibration(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     value = found["ratios"][f"{names.DIAGONAL} / {names.FORWARD}"]
-    yield _entry("pass with diagonal statistics / plain forward pass", value, "at most", STATISTICS)
+    yield entry("pass with diagonal statistics / plain forward pass", value, "at most", STATISTICS)
 
 
 def _activation(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     pair = f"{names.SEARCH} / {names.STORED}"
     if pair in found["ratios"]:
         name = "INC's KL_Divergence / la_aciq's range, neither with its pass over the data"
-        yield _entry(name, found["ratios"][pair], "at least", DIVERGENCE_SEARCH)
+        yield entry(name, found["ratios"][pair], "at least", DIVERGENCE_SEARCH)
 
 
 _FOUND = {

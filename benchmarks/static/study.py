@@ -106,13 +106,13 @@ def _score(bench: Bench, model: Any) -> Documents:
     return {tag: document_sums(losses) for tag, losses in bench.losses(model).items()}
 
 
-def result(found: Measured) -> dict[str, Any]:
+def result(found: Measured, studies: Mapping[str, tuple[str, ...]] = STUDIES) -> dict[str, Any]:
     """Rows, ratios, differences and verdicts, for JSON.
 
     Rows have each language's degradation and divergence (`kl`) in nats per byte, by study, method and seed.
     """
     content: dict[str, Any] = {"rows": _rows(found), "summary": [], "ratios": [], "differences": [], "verdicts": {}}
-    for study, methods in STUDIES.items():
+    for study, methods in studies.items():
         keys = [key for key in found.cells if key[0] == study]
         if not keys:
             continue

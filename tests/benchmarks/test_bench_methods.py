@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 import shutil
 import statistics
 import sys
@@ -171,11 +172,44 @@ def test_rows_are_those_of_the_batches_in_a_seeded_order(bench):
 
 
 def test_nncf_has_four_bits_only_and_data_free_methods_one_seed():
-    cells, not_run = plan([METHODS["nncf-rtn"], METHODS["inc-rtn"]], bits=[3], group_sizes=[64], seeds=3)
+    cells, not_run = plan([METHODS["nncf-rtn"], METHODS["inc-rtn"]], grids=[(3, 64), (3, 32)], seeds=3)
     assert [entry["method"] for entry in not_run][:1] == ["nncf-rtn"]
     assert "no 3-bit format" in not_run[0]["why"]
     assert cells[0] == Cell(method=FLOAT)
-    assert len([cell for cell in cells if cell.method == "inc-rtn"]) <= 1
+    pairs = [(cell.bits, cell.group_size) for cell in cells if cell.method == "inc-rtn"]
+    assert pairs in ([(3, 64), (3, 32)], [])  # none where Neural Compressor's torch API is not installed
+
+
+def test_pairs_of_bits_and_group_size_are_taken_as_they_are(folder, tmp_path, capsys):
+    given = [*arguments(folder, tmp_path / "pairs.json"), "--methods", "la_aciq-balanced", "--dry-run"]
+    assert bench_methods.main([*given, "--grid", "4:32", "2:-1"]) == 0
+    listed = capsys.readouterr().out
+    assert re.findall(r"multilingual (\S+ \S+) seed", listed) == ["4b g32", "2b g-1"]
+    with pytest.raises(SystemExit, match="2"):
+        bench_methods.parser().parse_args(["--grid", "4"])
+
+
+def test_cells_of_another_installation_are_taken_where_only_packages_differ(finished, folder, tmp_path):
+    cells = tmp_path / "cells"
+    shutil.copytree(folder / "cells", cells)
+    [source] = cells.glob("inc-rtn-none-*.json")
+    content = json.loads(source.read_text(encoding="utf-8"))
+    there = "inc3.10-rtn" if METHODS["inc3.10-rtn"].unavailable(4) else "inc-rtn"
+    content["definition"] |= {"method": there, "packages": {"neural-compressor": "3.10"}}
+    other = cells / source.name.replace("inc-rtn", there, 1).replace(".json", "0.json")
+    run = ["--methods", "inc-rtn,inc3.10-rtn", "--cells", str(cells), "-o", str(tmp_path / "both.json")]
+    for newer, expected in ((1, {"inc-rtn"}), (0, {"inc-rtn", "inc3.10-rtn"})):
+        content["definition"]["version"] += newer  # the first was made by another version of this benchmark
+        other.write_text(json.dumps(content), encoding="utf-8")
+        content["definition"]["version"] -= newer
+        assert bench_methods.main([*arguments(folder, tmp_path / "both.json"), *run]) == 0
+        both = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
+        assert {row["method"] for row in both["rows"]} == expected
+    packages = {entry["method"]: entry["packages"]["neural-compressor"] for entry in both["runs"]}
+    assert packages[there] == "3.10"
+    shutil.copy(other, other.with_name(other.name.replace("0.json", "1.json")))
+    with pytest.raises(SystemExit, match="two installations"):
+        bench_methods.main([*arguments(folder, tmp_path / "both.json"), *run])
 
 
 def test_unknown_method_is_refused():

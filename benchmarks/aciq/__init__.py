@@ -1,0 +1,1 @@
+"""Parts of `bench_aciq.py`: the published method on made values, and on a small network."""

@@ -1,0 +1,1 @@
+"""Parts of the comparison of OpenVINO models as they are deployed."""

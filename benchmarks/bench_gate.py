@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from inc_laaciq.backends import inc_fit
+from inc_laaciq.backends import inc_api, inc_fit
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.checkpoint import load_model
@@ -121,7 +121,7 @@ def measured_populations() -> list[Pairs]:
     baseline = sentence_losses(source.model, source.tokenizer, corpus, tokens_per_language=TOKENS)
     found = []
     for bits in (3, 4):
-        with inc_fit.quiet():
+        with inc_api.quiet("adaptor"):
             rounded = inc_fit.fit_rtn(source.model, find_layers(source.model, WeightSpec(bits=bits, group_size=64)))
         losses = sentence_losses(rounded, source.tokenizer, corpus, tokens_per_language=TOKENS)
         for tag, before in baseline.items():

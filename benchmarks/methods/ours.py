@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from inc_laaciq.backends import inc_fit
+from inc_laaciq.backends import inc_api, inc_fit
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.config import run_spec
 from inc_laaciq.config.specs import MODES
@@ -56,7 +56,7 @@ def quantize(job: Job, mode: str, *, pooled: bool) -> Quantized:
         together: tuple[torch.Tensor, ...] = tuple(batch for part in batches.values() for batch in part)
         batches, sizes = {POOLED: together}, {POOLED: sum(sizes.values())}
     watch = Stopwatch()
-    with inc_fit.quiet(), watch.running():
+    with inc_api.quiet("adaptor"), watch.running():
         result = inc_fit.fit(job.source.model, run, LanguageLoader(batches, text_bytes=sizes))
     layers = sorted(inc_fit.quantized_layers(result.q_config))
     check_layers(layers, list(job.layers), mode)

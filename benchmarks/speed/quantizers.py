@@ -14,7 +14,7 @@ from methods import inc_torch  # noqa: F401 - it enters its methods into the tab
 from methods.grids import check_layers
 from methods.registry import METHODS, Job, NotRunError, Stopwatch
 
-from inc_laaciq.backends import inc_fit
+from inc_laaciq.backends import inc_api, inc_fit
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.config import run_spec
 from speed.timing import Timed
@@ -66,7 +66,7 @@ def ours(job: Job, mode: str, *, is_calibrated: bool = True, steps: int = 240) -
     quantization = {"approach": "post_training_weight_only", "model_wise": {"weight": weight}}
     run = run_spec({"quantization": quantization, "strategy": "la_aciq", "la_aciq": section})
     watch = Stopwatch()
-    with inc_fit.quiet(), watch.running():
+    with inc_api.quiet("adaptor"), watch.running():
         loader = LanguageLoader(job.batches, text_bytes=job.text_bytes) if is_calibrated else None
         result = inc_fit.fit(job.source.model, run, loader)
     check_layers(sorted(inc_fit.quantized_layers(result.q_config)), list(job.layers), mode)

@@ -82,6 +82,10 @@ def _split(argument: str) -> tuple[str | None, Path]:
     tag, sign, path = argument.partition("=")
     if not sign or "/" in tag:
         return None, Path(argument)
+    if not path:
+        raise SpecError(
+            f"{argument}: no path follows the language. Write one, as in {tag or 'sw'}=dumps/{tag or 'sw'}."
+        )
     return canonical(tag), Path(path)
 
 
@@ -101,7 +105,10 @@ def _language_of(place: Path, name: DumpName) -> str:
         for part in (text, re.split(r"[_.]", text)[-1]):
             if (tag := _tag(part)) is not None:
                 return tag
-    raise SpecError(f"{place}: its name does not tell the language. Write it in front, as in sw={place}.")
+    raise SpecError(
+        f"{place}: its name does not tell the language. Write it in front, as "
+        f"in sw={place}; if folders in it are meant, give these."
+    )
 
 
 def _tag(text: str) -> str | None:

@@ -72,13 +72,13 @@ def destination(prefix: Path, inputs: Iterable[DumpName]) -> DumpName:
     Raises
     ------
     SpecError
-        If the prefix has no name.
+        If the prefix is a folder.
     ResourceError
         If it would be written over an input.
     """
     names = list(inputs)
     first = names[0]
-    if not prefix.name:
+    if not prefix.name or prefix.is_dir():
         raise SpecError(f"{prefix}: is a folder; add the beginning of the files' names, such as measure.")
     # What this package's observer measured of one language is read by the stock one.
     observer = "maxabs" if first.observer == "laaciq" else first.observer

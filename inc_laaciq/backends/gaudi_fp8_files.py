@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ from inc_laaciq.quant.magnitudes import Magnitudes
 Array = npt.NDArray[np.float32]
 STATISTICS = "inc-laaciq/fp8-statistics/1"
 _MODE = "DynamicRange"
+# Ranges are kept in the type that scales are computed in: bfloat16 is off by up to 2**-9.
+_ROUNDED = 2.0**-8
 # Neural Compressor reads these older names too.
 _OLDER: dict[str, str] = {"input": "inputs", "output": "outputs"}
 
@@ -103,7 +106,9 @@ def read_measurement(name: DumpName, rank: Rank) -> Measurement:
                 f"{path} and {other.name} differ. Neural Compressor reads the npz only; delete the file that is wrong."
             )
     content = found[0][1]
-    language, magnitudes = _statistics(name.file(rank, "_languages.json"))
+    statistics = name.file(rank, "_languages.json")
+    language, magnitudes = _statistics(statistics)
+    _check_counts_belong(statistics, nodes, magnitudes)
     samples = content.get("NumSamples", 0)
     return Measurement(
         nodes=nodes,
@@ -169,7 +174,14 @@ def _nodes(path: Path, content: Mapping[str, Any]) -> dict[str, Node]:
         )
     if not content["Nodes"]:
         raise IntegrityError(f"{path}: no module was measured.")
-    return {module: _node(path, module, entry) for module, entry in content["Nodes"].items()}
+    return {module: _node(path, _name(path, module), entry) for module, entry in content["Nodes"].items()}
+
+
+def _name(path: Path, name: str) -> str:
+    """A name as it is, unless it is no text: half of a pair of surrogates could not be written again."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise IntegrityError(f"{path}: the name {shorten(name)} is not valid text.")
+    return name
 
 
 def _node(path: Path, module: str, entry: Any) -> Node:
@@ -189,8 +201,21 @@ def _node(path: Path, module: str, entry: Any) -> Node:
         outputs=None
         if outputs is None
         else tuple(_range(f"{where}, output {index}", value) for index, value in enumerate(outputs)),
-        params={name: _range(f"{where}, {shorten(name)}", value) for name, value in params.items()},
+        params={_name(path, name): _range(f"{where}, {shorten(name)}", value) for name, value in params.items()},
     )
+
+
+def _check_counts_belong(
+    path: Path, nodes: Mapping[str, Node], magnitudes: Mapping[tuple[str, str], Magnitudes]
+) -> None:
+    """Refuse counts beside ranges that were measured another time, which a rule would believe."""
+    for (module, tensor), counted in magnitudes.items():
+        found = nodes[module].tensors().get(tensor) if module in nodes else None
+        if found is None or not math.isclose(counted.largest, float(found.max()), rel_tol=_ROUNDED):
+            raise IntegrityError(
+                f"{path}: its counts of {shorten(module)}, {shorten(tensor)}, are not those of the ranges beside it. "
+                "Measure again, or delete this file and do without counts."
+            )
 
 
 def _range(where: str, value: Any) -> Array:
@@ -228,7 +253,7 @@ def _modules(path: Path) -> tuple[str, ...]:
         found = parse_object(b'{"modules": ' + path.read_bytes() + b"}", where=str(path))["modules"]
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise IntegrityError(f"{path}: must be a list of names of modules.")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_name(path, name) for name in found))
 
 
 def _statistics_content(found: Measurement) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class LanguageObserver(ObserverBase):  # type: ignore[misc]
                 "`with inc_laaciq.calibration_language(tag):`"
             )
         try:
-            found = Magnitudes.of(x)
+            found = Magnitudes.of(x.detach().cpu())  # counting takes double precision, which a Gaudi does not have
         except NumericError as error:
             raise NumericError(f"{where}, language {language}: {error}") from error
         seen = self.languages.get(language)

@@ -21,7 +21,7 @@ def plain(found):
 
 @pytest.mark.parametrize("rank", [None, (3, 8)])
 def test_what_is_written_is_read_again(rank, tmp_path):
-    counted = {("model.layers.0.q_proj", "input 0"): Magnitudes.of(torch.arange(5.0))}
+    counted = {("model.layers.0.q_proj", "input 0"): Magnitudes.of(torch.arange(4.0))}
     found = measurement(global_rank=1, local_rank=rank and rank[0], samples=7, language="sw", magnitudes=counted)
     name = write(tmp_path, found, rank=rank)
     again = read_measurement(name, rank)
@@ -142,6 +142,35 @@ def test_damaged_counts_are_refused(tmp_path):
     path = tmp_path / "measure_hooks_maxabs_languages.json"
     path.write_text(path.read_text().replace('"n": 2', '"n": 1'))
     with pytest.raises(IntegrityError, match="does not hold counts as this package writes them"):
+        read_measurement(name, None)
+
+
+@pytest.mark.parametrize(
+    "place", [("model.layers.0.q_proj", "input 0"), ("model.layers.0.o_proj", "output 1"), ("elsewhere", "input 0")]
+)
+def test_counts_of_another_measurement_are_refused(place, tmp_path):
+    """As where a stock measurement was copied over one of this package: rule `error` would go by the old counts."""
+    counted = {place: Magnitudes.of(torch.zeros(5))}
+    name = write(tmp_path, measurement(language="sw", magnitudes=counted))
+    with pytest.raises(IntegrityError, match=f"its counts of '{place[0]}', '{place[1]}', are not those of the ranges"):
+        read_measurement(name, None)
+    rounded = {("model.layers.0.q_proj", "input 0"): Magnitudes.of(torch.tensor([3.0 * (1 + 2**-9)]))}
+    name = write(tmp_path, measurement(language="sw", magnitudes=rounded))
+    assert read_measurement(name, None).magnitudes == rounded
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Measurement(nodes={"half\ud800": Node(inputs=(array(1.0),))}),
+        Measurement(nodes={"a": Node(inputs=(array(1.0),), params={"half\ud800": array(1.0)})}),
+        Measurement(nodes={"a": Node(inputs=(array(1.0),))}, modules=("a", "half\ud800")),
+    ],
+    ids=["module", "parameter", "list"],
+)
+def test_names_that_could_not_be_written_again_are_refused(found, tmp_path):
+    name = write(tmp_path, found)
+    with pytest.raises(IntegrityError, match=r"the name 'half\\ud800' is not valid text"):
         read_measurement(name, None)
 
 

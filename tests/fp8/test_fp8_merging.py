@@ -146,7 +146,9 @@ def test_languages_are_named_by_the_argument_the_counts_or_the_name(tmp_path):
     write(tmp_path / "all/en", measurement())
     write(tmp_path / "all/tr", measurement())
     assert list(named_dumps([str(tmp_path / "all")])) == ["en", "tr"]
-    with pytest.raises(SpecError, match=r"its name does not tell the language\. Write it in front, as in sw="):
+    with pytest.raises(
+        SpecError, match=r"its name does not tell the language\. Write it in front, as in sw=.*; if folders"
+    ):
         named_dumps([str(tmp_path / "first")])
     with pytest.raises(SpecError, match="is given twice"):
         named_dumps([f"en={tmp_path / 'first'}", str(tmp_path / "all")])
@@ -263,6 +265,8 @@ def test_files_of_other_workers_are_not_left_beside_the_new_ones(dumps, tmp_path
         (("--reconcile", "error"), 2, "needs counts of magnitudes"),
         (("-o", "nowhere/measure"), 1, "Choose a folder"),
         (("-o", "."), 2, "is a folder; add the beginning of the files' names"),
+        (("-o", "dumps"), 2, "is a folder; add the beginning of the files' names"),
+        (("en=", "-o", "m"), 2, "no path follows the language. Write one, as in en=dumps/en"),
     ],
 )
 def test_wrong_use(arguments, code, why, dumps, tmp_path, main):

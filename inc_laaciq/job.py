@@ -16,7 +16,7 @@ from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import LoadedModel, find_nonfinite, load_model
 from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec
 from inc_laaciq.config.specs import NEED_TEXT
-from inc_laaciq.errors import NumericError, SpecError
+from inc_laaciq.errors import ModelError, NumericError, SpecError
 from inc_laaciq.evaluation.aligned import check_aligned
 from inc_laaciq.fair.solve import what_is_tuned
 from inc_laaciq.planning import Plan, module_bytes, plan_run
@@ -116,6 +116,8 @@ def prepare(
     for layer in layers:
         if layer.weight is not None:
             check(layer.name, layer.weight)
+            if run.fp8 is not None:
+                _check_is_linear(source.model, layer.name)
     return Job(
         run=run,
         source=replace(source, model=linear),
@@ -124,6 +126,18 @@ def prepare(
         evaluation=evaluation,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _check_is_linear(model: nn.Module, name: str) -> None:
+    """Refuse what only `linearize` makes a linear layer: a Gaudi gets measurements alone, and its model is another."""
+    from torch.nn import Linear
+
+    kind = model.get_submodule(name)
+    if not isinstance(kind, Linear):
+        raise ModelError(
+            f"layer {name!r} is a {type(kind).__name__}, which Neural Compressor's FP8 leaves as it is. Use another "
+            "approach, or leave such layers in float with quantization.op_wise"
+        )
 
 
 def _check_weights(settings: LaaciqSpec, calibration: Corpus) -> None:

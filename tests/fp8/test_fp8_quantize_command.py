@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from inc_laaciq.backends import gaudi_fp8_measure
 from inc_laaciq.backends.gaudi_fp8_files import read_measurement
@@ -86,6 +87,21 @@ def test_the_plan_speaks_of_fp8(conf, main):
     assert done.returncode == 0, done.stderr
     assert "12 layers" in done.stdout
     assert "FP8 (E4M3), one scale per tensor" in done.stdout
+
+
+def test_layers_that_neural_compressor_leaves_in_float_are_refused(conf, main, tmp_path):
+    """It would measure them in a model whose `Conv1D` are made linear; the model on the Gaudi would have no FP8."""
+    tokenizer = AutoTokenizer.from_pretrained(RECIPE / "model")
+    settings = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    for part in (GPT2LMHeadModel(settings), tokenizer):
+        part.save_pretrained(tmp_path / "gpt2")
+    text = conf.read_text(encoding="utf-8").replace(str(RECIPE / "model"), str(tmp_path / "gpt2"))
+    conf.write_text(text.replace("transformer\\.h\\.3\\..*", "lm_head"), encoding="utf-8")
+    done = main("plan", conf)
+    assert done.returncode == 2
+    assert (
+        "layer 'transformer.h.0.attn.c_attn' is a Conv1D, which Neural Compressor's FP8 leaves as it is" in done.stderr
+    )
 
 
 def test_other_ways_in_refuse_fp8(conf):

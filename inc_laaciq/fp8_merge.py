@@ -108,10 +108,12 @@ def check_destination(name: DumpName, *, overwrite: bool, remove_stale_scales: b
     present = [path for path in name.present() if path not in stale]
     if present and not overwrite:
         raise ResourceError(f"{present[0]}: is there already. Choose another prefix, or pass --overwrite.")
-    if others := [path for path in present if path.resolve() not in _files(name)]:
+    written = {name.file(rank, ending) for rank in name.ranks for ending in (".npz", ".json", "_mod_list.json")}
+    written.add(name.file(None, "_languages.json"))
+    if others := [path for path in present if path not in written]:
         raise ResourceError(
-            f"{others[0]}: belongs to a measurement by another number of workers, and would be left beside the new "
-            "one. Choose another prefix, or delete it."
+            f"{others[0]}: belongs to another measurement, such as one by another number of workers, and would be left "
+            "beside the new one. Choose another prefix, or delete it."
         )
 
 

@@ -250,11 +250,19 @@ def test_an_input_is_never_written_over(dumps, main, flags):
     assert (dumps / "sw/measure_hooks_maxabs.npz").read_bytes() == before
 
 
-def test_files_of_other_workers_are_not_left_beside_the_new_ones(dumps, tmp_path, main):
-    write(tmp_path / "out", measurement(), rank=(0, 2))
-    done = main("merge-measurements", dumps, "-o", tmp_path / "out/measure", "--overwrite")
+@pytest.mark.parametrize(
+    ("old", "new", "language"), [((0, 2), None, None), (None, (0, 1), None), ((0, 1), (0, 1), "en")]
+)
+def test_files_of_other_measurements_are_not_left_beside_the_new_ones(old, new, language, tmp_path, main):
+    """Neural Compressor would read those of another number of workers, and this package old counts."""
+    for tag in ("en", "sw"):
+        write(tmp_path / "dumps" / tag, measurement(), rank=new)
+    write(tmp_path / "out", measurement(language=language), rank=old)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    done = main("merge-measurements", tmp_path / "dumps", "-o", tmp_path / "out/measure", "--overwrite")
     assert done.returncode == 1
-    assert "belongs to a measurement by another number of workers" in done.stderr
+    assert "belongs to another measurement, such as one by another number of workers" in done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,5 @@ def merge_measurements(
     written = write_merged(merged, place, report)
     print_merge(report, console())
     click.echo(f"Written to {place.file(place.ranks[0], '.npz')} and beside it; the report is {written}")
+    # Neural Compressor cannot take a name without a folder.
+    click.echo(f"For Neural Compressor: dump_stats_path={str(place.prefix.absolute())!r}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     """Quantize, and write a few words; the quantized model is returned."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="Hugging Face folder or id")
-    parser.add_argument("measurement", help="what was given to merge-measurements as --output")
+    parser.add_argument("measurement", type=Path, help="what was given to merge-measurements as --output")
     parser.add_argument("--device", choices=("hpu", "cpu"), default="hpu")
     parser.add_argument("--dtype", choices=tuple(TYPES), default="bf16")
     parser.add_argument("--scale-method", default="maxabs_hw", help="maxabs_pow2 or maxabs_arbitrary on a CPU")
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     config = FP8Config(
         mode="QUANTIZE",
         observer="maxabs",
-        dump_stats_path=given.measurement,
+        dump_stats_path=str(given.measurement.absolute()),  # it cannot take a name without a folder
         scale_method=given.scale_method,
         hp_dtype=given.dtype,
         blocklist={"names": given.blocklist, "types": []},

@@ -375,6 +375,15 @@ def test_inc_moves_measurements_aside_whose_names_begin_alike(model, loader, tmp
     assert list(tmp_path.glob("backup_measure_*/measure_sw_hooks_maxabs.npz"))
 
 
+def test_inc_cannot_take_a_name_without_a_folder(model, measured, tmp_path, monkeypatch):
+    """Why `merge-measurements` shows the whole path."""
+    put(measured["en"], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    settings = {"mode": "QUANTIZE", "observer": "maxabs", "hp_dtype": "fp32", "use_qdq": True}
+    with pytest.raises(FileNotFoundError, match="No such file or directory: ''"):
+        convert(copy.deepcopy(model), FP8Config(dump_stats_path="measure", **settings))
+
+
 def test_inc_leaves_its_configuration_in_the_temporary_folder(model, loader, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     stock_measure(model, loader.batches["en"][:1], tmp_path / "dump")

@@ -217,6 +217,7 @@ def test_languages_in_front_of_paths(dumps, tmp_path, main):
         "minimax",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"For Neural Compressor: dump_stats_path={str(tmp_path / 'm')!r}\n")
     assert float(read_measurement(find_dump(tmp_path / "m"), None).nodes[QUERY].inputs[0][0, 0]) == pytest.approx(6)
 
 

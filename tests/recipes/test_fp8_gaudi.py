@@ -25,7 +25,7 @@ def script(name):
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-def test_measured_merged_and_quantized(dtype, tmp_path, main, capsys):
+def test_measured_merged_and_quantized(dtype, tmp_path, main, capsys, monkeypatch):
     if reason := gaudi_fp8_measure.missing():
         pytest.skip(f"no FP8 here: {reason}")
     texts = tmp_path / "texts"
@@ -39,8 +39,9 @@ def test_measured_merged_and_quantized(dtype, tmp_path, main, capsys):
     done = main("merge-measurements", tmp_path / "dumps", "-o", tmp_path / "measure", "--reconcile", "error")
     assert done.returncode == 0, done.stderr
     assert "16 ranges merged by error" in done.stdout
+    monkeypatch.chdir(tmp_path)
     quantized = script("quantize").main(
-        [str(MODEL), str(tmp_path / "measure"), *cpu, "--scale-method", "maxabs_arbitrary", "--prompt", "The house"]
+        [str(MODEL), "measure", *cpu, "--scale-method", "maxabs_arbitrary", "--prompt", "The house"]
     )
     assert capsys.readouterr().out.startswith("The house")
     merged = read_measurement(find_dump(tmp_path / "measure"), None)

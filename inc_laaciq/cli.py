@@ -263,6 +263,8 @@ def listen(*, verbose: bool, debug: bool) -> None:
         logging.getLogger("torchao").setLevel(logging.ERROR)
         # torch sets its own level back when it is imported, but not that of this part, which torchao sets off.
         logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+        # Neural Compressor's, which it reads when it is imported, and then warns of accelerators that are not there.
+        os.environ.setdefault("LOGLEVEL", "ERROR")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

@@ -404,6 +404,19 @@ def test_nan_outside_of_the_quantized_layers_is_named(main, tmp_path, policy):  
     assert f"{name.removeprefix('transformer.')} (3)" in " ".join((done.stdout + done.stderr).split())
 
 
+@pytest.mark.inc
+def test_neural_compressor_is_not_heard_while_it_is_imported():
+    code = (
+        "from inc_laaciq.backends.inc_api import is_available\n"
+        "from inc_laaciq.cli import listen\n"
+        "listen(verbose=False, debug=False)\n"
+        "is_available('adaptor'), is_available('torch')"
+    )
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "LOGLEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "accelerator" not in done.stderr
+
+
 def test_an_error_cannot_command_the_terminal(main, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(

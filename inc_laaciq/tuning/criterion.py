@@ -291,9 +291,10 @@ def as_evaluation(result: Any, measure: Measure | None = None) -> Evaluation:
     named = _named(result, measure)
     if named is None:
         raise SpecError(
-            f"eval_func returned {_shown(result)}, and the gate needs figures by language. Return "
-            "{'perplexity': {language: number}} or {'loss': {language: number}} (nats per token), or wrap it: "
-            "inc_laaciq.LanguageCriterion(eval_func, policy, measure='perplexity')."
+            f"the evaluation returned {_shown(result)}, and the gate needs figures by language. Return "
+            "{'perplexity': {language: number}} or {'loss': {language: number}} (nats per token). Where it is plain "
+            "{language: number}, say what that is: inc_laaciq.LanguageCriterion(eval_func, policy, "
+            "measure='perplexity'), or measure='perplexity' in inc_laaciq.autotune."
         )
     kind, values = named
     tags = canonical_languages([str(tag) for tag in values])

@@ -41,6 +41,7 @@ def collect(results: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
         found = {
             cell: {
                 **{name: results[cell][name] for name in _OF_RUN},
+                "definition": results[cell]["definition"],
                 "peak_rss_bytes": None,
                 "documents": results[cell]["runtimes"][runtime]["documents"],
                 "languages": results[cell]["runtimes"][runtime]["languages"],

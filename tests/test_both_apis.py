@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.inc, pytest.mark.filterwarnings("ignore")]
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small_bloom"
 LANGUAGES = ["en", "fi"]
-BOTH = pytest.mark.skipif(len(APIS) < 2, reason="neural-compressor 3.7 has both APIs")
+BOTH = pytest.mark.skipif(len(APIS) < 2, reason="only neural-compressor 3.7 has both APIs")
 
 # Of neural-compressor 2.6, 3.7.1 and 3.10 alike.  Mode fast, because error compensation sums in an order that depends
 # on the processor.
@@ -202,3 +202,9 @@ def test_load_config_gives_what_the_api_takes(tmp_path, api):
         type(inc_laaciq.load_config(tmp_path / "conf.yaml")).__name__
         == type(inc_laaciq.load_config(tmp_path / "conf.yaml", api=APIS[0])).__name__
     )
+
+
+@pytest.mark.skipif("adaptor" in APIS, reason="the adaptor API is there, which reads it")
+def test_static_int8_of_the_adaptor_api_is_refused_by_what_cannot_read_it(tmp_path):
+    with pytest.raises(BackendError, match=r"best_model\.pt is static INT8 .* quantize again with --api torch"):
+        inc_saved.load_int8(torch.nn.Linear(1, 1), tmp_path / "best_model.pt")

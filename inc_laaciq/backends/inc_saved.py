@@ -22,7 +22,7 @@ from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import linear_layer
 from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.checkpoint.pickled import check_torch_version
-from inc_laaciq.errors import IntegrityError
+from inc_laaciq.errors import BackendError, IntegrityError
 from inc_laaciq.quant.solver import QuantizedWeight
 
 PACKED = "packed.safetensors"
@@ -94,7 +94,12 @@ def load_int8(skeleton: nn.Module, file: Path) -> nn.Module:
     BackendError
         If the adaptor API is not there, which alone reads it.
     """
-    require("adaptor")
+    if not is_available("adaptor"):
+        raise BackendError(
+            f"{file} is static INT8 as Neural Compressor's adaptor API saves it, and only that API (neural-compressor "
+            "2.6 to 3.7) reads it. Install it with pip install 'inc-laaciq[adaptor]', or quantize again with "
+            "--api torch"
+        )
     from neural_compressor.utils.pytorch import load
 
     check_torch_version(torch.__version__)

@@ -44,7 +44,7 @@ def table(content: dict[str, Any]) -> str:
 
 TARGETED = {
     "methods_small_bloom": "small Bloom",
-    "methods_long_text": "small Bloom, more text",
+    "methods_long_text": "small Bloom, four times the text",
     "methods_small_llama": "small Llama",
 }
 

@@ -61,7 +61,7 @@ HELD_OUT_PERCENT = 10
 """Share of the pages in each held-out split."""
 
 HELD_OUT_BYTES = 80_000
-"""Most bytes of text kept for one language in one held-out split."""
+"""Most bytes of text kept for one language in one held-out split, unless told otherwise."""
 
 MIN_LINE_BYTES = 24
 MIN_PAGE_BYTES = 100
@@ -190,7 +190,7 @@ def _size(lines: list[str]) -> int:
     return sum(len(line.encode()) + 1 for line in lines)
 
 
-def build(raw: dict[str, Pages]) -> Corpus:
+def build(raw: dict[str, Pages], held_out_bytes: int = HELD_OUT_BYTES) -> Corpus:
     """Clean and split the pages of all languages.
 
     A line is kept once in the whole corpus, on the first page (in hash order, held-out splits first) that has it;
@@ -200,6 +200,8 @@ def build(raw: dict[str, Pages]) -> Corpus:
     ----------
     raw : dict
         Language tag -> pages, English first.
+    held_out_bytes : int
+        Most bytes of text kept for one language in one held-out split.
 
     Returns
     -------
@@ -224,7 +226,7 @@ def build(raw: dict[str, Pages]) -> Corpus:
             if _size(kept) < MIN_PAGE_BYTES:
                 continue
             used = sum(_size(lines) + 1 for lines in corpus[tag][split].values()) if split != "train" else 0
-            if used + _size(kept) < HELD_OUT_BYTES or split == "train":
+            if used + _size(kept) < held_out_bytes or split == "train":
                 corpus[tag][split][path] = kept
     return corpus
 
@@ -273,12 +275,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the four splits and corpus.json")
     parser.add_argument("--packages", type=Path, help="folder of the Debian packages (default: OUTPUT/packages)")
+    parser.add_argument(
+        "--held-out-bytes",
+        type=int,
+        default=HELD_OUT_BYTES,
+        help="most text of a language in each held-out split (default: %(default)s, as in text/)",
+    )
     arguments = parser.parse_args()
     packages = arguments.packages or arguments.output / "packages"
     root = fetch(packages)
     with ProcessPoolExecutor() as executor:
         raw = dict(zip(LANGUAGES, executor.map(partial(read_language, root=root), LANGUAGES), strict=True))
-    corpus = build(raw)
+    corpus = build(raw, arguments.held_out_bytes)
     check(corpus)
 
     digest = hashlib.sha256()

@@ -29,6 +29,7 @@ from static import readme as static_ranges
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 SMALL_BLOOM = HERE.parent / "recipes/small_bloom/README.md"
+SMALL_LLAMA = HERE.parent / "recipes/small_llama/README.md"
 Tables = dict[str, Callable[[], str]]
 STATISTICS = ("mean", "worst", "disparity")
 
@@ -38,7 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
     check = parser.parse_args().check
-    for page, tables in ((README, readme_tables()), (SMALL_BLOOM, recipe_tables())):
+    llama = {"losses": lambda: small_bloom.beside(load("small_llama_losses"), load("small_bloom_losses"))}
+    for page, tables in ((README, readme_tables()), (SMALL_BLOOM, recipe_tables()), (SMALL_LLAMA, llama)):
         text = page.read_text(encoding="utf-8")
         wanted = rendered(text, tables)
         if check and wanted != text:

@@ -1,4 +1,4 @@
-"""Tables of the README of recipes/small_bloom, from what its `measure.py` wrote."""
+"""Tables of the READMEs of recipes/small_bloom and recipes/small_llama, from what `measure.py` wrote."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ def losses(run: Losses) -> str:
         for key in ("nats_per_token", "nats_per_byte")
     )
     return "\n".join([*lines, f"| mean | {' | '.join(means)} | |"])
+
+
+def beside(llama: Losses, bloom: Losses) -> str:
+    """Mean loss of the small Llama on held-out text, and of the Bloom model."""
+    found = {
+        name: [
+            f"{sum(run[split]['float32'][tag]['nats_per_token'] for tag in LANGUAGES) / len(LANGUAGES):.2f}"
+            for split in ("calibration", "holdout")
+        ]
+        for name, run in (("llama", llama), ("bloom", bloom))
+    }
+    return (
+        f"The loss on held-out text, mean of the languages, is {found['llama'][0]} nats per token on `calibration` and "
+        f"{found['llama'][1]} on `holdout`: higher than that of the Bloom model ({found['bloom'][0]} and "
+        f"{found['bloom'][1]}), which has half as many parameters again "
+        "([small_llama_losses.json](../../benchmarks/results/small_llama_losses.json), by `measure.py`)."
+    )
 
 
 def rounded(run: Losses) -> str:

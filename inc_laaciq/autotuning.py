@@ -13,10 +13,11 @@ from torch import nn
 from inc_laaciq.autotune_history import History
 from inc_laaciq.backends.inc_torch_autotune import Calibration, given_candidates, quantize_again, tune
 from inc_laaciq.calibration.corpus import read_texts
+from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.config import TextSpec, read_policy
 from inc_laaciq.config.policy import Policy
 from inc_laaciq.config.policy_plain import policy_digest
-from inc_laaciq.errors import AutotuneError, BackendError, LaaciqError, SpecError
+from inc_laaciq.errors import AutotuneError, BackendError, SpecError
 from inc_laaciq.languages import canonical_languages
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood, Measure
 from inc_laaciq.tuning.model_changes import state_digest
@@ -188,13 +189,12 @@ def autotune(
         trials.resume(stored.baseline, stored.records)
     calibration = Calibration(run_fn=run_fn, run_args=run_args, example_inputs=example_inputs)
     try:
-        quantized = tune(model, given, trials, calibration)
-    except LaaciqError:
-        raise
-    except Exception as error:
+        with foreign_errors("it ended in an error", kind=AutotuneError):
+            quantized = tune(model, given, trials, calibration)
+    except AutotuneError as error:
         raise AutotuneError(
-            f"{trials.current} ended in {type(error).__name__}: {error}. {_so_far(trials)}", trials=trials.history()
-        ) from error
+            f"{trials.current}: {error}. {_so_far(trials)}", trials=trials.history()
+        ) from error.__cause__
     if criterion.is_passed and quantized is not None:
         kept, is_accepted = len(trials.records) - 1, True
     else:

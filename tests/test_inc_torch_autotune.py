@@ -126,14 +126,16 @@ def test_a_policy_file_does_as_well(model, tmp_path):
 
 def test_an_error_in_the_evaluation_keeps_the_trials_before_it(model):
     figures = Figures(BASE, BAD, ValueError("disk is gone"))
-    with pytest.raises(AutotuneError, match=r"trial 2: RTNConfig\(\) ended in ValueError: disk is gone") as error:
+    with pytest.raises(
+        AutotuneError, match=r"trial 2: RTNConfig\(\): it ended in an error: ValueError: disk is gone"
+    ) as error:
         tune(model, rtn([3, 4]), figures)
     assert [trial["description"] for trial in error.value.trials] == ["RTNConfig(bits=3)"]
     assert isinstance(error.value.__cause__, ValueError)
 
 
 def test_an_error_in_neural_compressor_names_the_trial(model):
-    with pytest.raises(AutotuneError, match=r"trial 1: GPTQConfig\(bits=3\) ended in"):
+    with pytest.raises(AutotuneError, match=r"trial 1: GPTQConfig\(bits=3\): it ended in an error"):
         tune(model, GPTQConfig(bits=3), Figures(BASE))  # it wants a run_fn
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -134,3 +136,22 @@ def test_what_was_saved_needs_the_package_to_be_imported(model, tmp_path):
     (tmp_path / "qconfig.json").write_text(json.dumps(entries), encoding="utf-8")
     with pytest.raises(KeyError, match="stranger"):
         load(str(tmp_path), grown(qwen2))
+
+
+def test_configurations_that_are_loaded_have_their_defaults_again(tmp_path):
+    """So what was done to each layer is written to a record of this package's own."""
+    from neural_compressor.common.base_config import config_registry
+    from neural_compressor.common.utils import load_config_mapping
+
+    file = tmp_path / "qconfig.json"
+    file.write_text(json.dumps({"('layer', 'Linear')": {"rtn": RTNConfig(bits=3, **PLAIN).to_dict()}}))
+    [loaded] = load_config_mapping(file, config_registry.get_all_configs()["torch"]).values()
+    assert loaded.bits == RTNConfig().bits == 4
+
+
+def test_its_front_end_to_transformers_does_not_import():
+    """This package registers nothing there."""
+    code = "import warnings; warnings.simplefilter('ignore'); import neural_compressor.transformers"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is_safetensors_available" in done.stderr

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from inc_laaciq.backends.inc_api import is_available, quiet, require
+from inc_laaciq.backends.restoring import restore
 from inc_laaciq.calibration.folding import Fold
 from inc_laaciq.calibration.layers import linear_layer
 from inc_laaciq.checkpoint.foreign import foreign_errors
@@ -136,19 +137,7 @@ def load_packed(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: 
             parent, _, child = layer["name"].rpartition(".")
             packed = make(linear_layer(skeleton, layer["name"]), layer)
             setattr(skeleton.get_submodule(parent), child, packed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = skeleton.load_state_dict(load_file(str(file)), strict=False)
-    tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())
-    missing = [name for name in result.missing_keys if name not in tied]
-    if missing or result.unexpected_keys:
-        raise IntegrityError(
-            f"{file}: it does not fit the model. Missing: {missing or 'nothing'}; unexpected: "
-            f"{list(result.unexpected_keys) or 'nothing'}. Write the output again with `inc-laaciq quantize`"
-        )
-    if callable(tie := getattr(skeleton, "tie_weights", None)):
-        tie()
-    return skeleton.eval()
+    return restore(skeleton, file)
 
 
 def _adaptor_layer(linear: nn.Linear, layer: Mapping[str, Any]) -> nn.Module:

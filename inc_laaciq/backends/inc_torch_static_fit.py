@@ -15,6 +15,7 @@ from inc_laaciq.config import RunSpec
 from inc_laaciq.errors import SpecError
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.tuning.criterion import LanguageCriterion
+from inc_laaciq.tuning.searched import searched
 from inc_laaciq.tuning.solving import Solver
 
 
@@ -72,7 +73,5 @@ def fit_static(
     realise = partial(quantize_static, model, ranges=run.activation.algorithm, batches=rows)
     if criterion is None:
         return QuantizedStatic(model=realise(solver.solve(layers, run.la_aciq, None)))
-    from inc_laaciq.backends.inc_torch_fit import searched
-
     _, judged = searched(layers, run, solver, criterion, realise, bits_can_rise=False)
     return QuantizedStatic(model=cast(StaticModel, judged))

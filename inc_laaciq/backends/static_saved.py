@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+from inc_laaciq.backends.restoring import restore
 from inc_laaciq.backends.static_export import layer_name
 from inc_laaciq.calibration.layers import linear_layer, linearize
-from inc_laaciq.checkpoint.foreign import foreign_errors
 from inc_laaciq.errors import BackendError, IntegrityError
 
 STATIC = "static.safetensors"
@@ -172,21 +172,11 @@ def load_static(skeleton: nn.Module, layers: Sequence[Mapping[str, Any]], file: 
         parent, _, child = layer["name"].rpartition(".")
         static = StaticLinear(linear.in_features, linear.out_features, bias=linear.bias is not None)
         setattr(skeleton.get_submodule(parent), child, static)
-    with foreign_errors(f"{file}: it does not fit the model", kind=IntegrityError):
-        result = skeleton.load_state_dict(load_file(str(file)), strict=False)
-    tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())
-    missing = [name for name in result.missing_keys if name not in tied]
-    if missing or result.unexpected_keys:
-        raise IntegrityError(
-            f"{file}: it does not fit the model. Missing: {missing or 'nothing'}; unexpected: "
-            f"{list(result.unexpected_keys) or 'nothing'}. Write the output again with `inc-laaciq quantize`"
-        )
-    for name, module in skeleton.named_modules():
+    restored = restore(skeleton, file)
+    for name, module in restored.named_modules():
         if isinstance(module, StaticLinear) and not 0 < float(module.input_scale) < math.inf:
             raise IntegrityError(
                 f"{file}: layer {name!r} has the input scale {float(module.input_scale)}, which is no positive number. "
                 "Write the output again with `inc-laaciq quantize`"
             )
-    if callable(tie := getattr(skeleton, "tie_weights", None)):
-        tie()
-    return skeleton.eval()
+    return restored

@@ -18,7 +18,7 @@ POOLED = "en"
 """Where all text is filed if languages are not to be told apart; any one tag does."""
 
 
-def run_settings(job: Job, mode: str) -> Any:
+def run_settings(job: Job, mode: str, fair: dict[str, Any] | None = None) -> Any:
     """The configuration of one run, as a yaml would give it.
 
     Raises
@@ -32,7 +32,7 @@ def run_settings(job: Job, mode: str) -> Any:
     content = {
         "quantization": {"approach": "post_training_weight_only", "model_wise": {"weight": weight}},
         "strategy": "la_aciq",
-        "la_aciq": {"mode": mode, "calibration": calibration},
+        "la_aciq": {"mode": mode, "calibration": calibration, **({"fair": fair} if fair else {})},
     }
     try:
         return run_spec(content)
@@ -40,7 +40,7 @@ def run_settings(job: Job, mode: str) -> Any:
         raise NotRunError(f"the installed package refuses mode {mode!r}: {error}") from error
 
 
-def quantize(job: Job, mode: str, *, pooled: bool) -> Quantized:
+def quantize(job: Job, mode: str, *, pooled: bool, fair: dict[str, Any] | None = None) -> Quantized:
     """Quantize with a mode of `la_aciq`.
 
     Raises
@@ -50,7 +50,7 @@ def quantize(job: Job, mode: str, *, pooled: bool) -> Quantized:
     NotRunError
         If the installed package does not know the mode.
     """
-    run = run_settings(job, mode)
+    run = run_settings(job, mode, fair)
     batches, sizes = job.batches, job.text_bytes
     if pooled:
         together: tuple[torch.Tensor, ...] = tuple(batch for part in batches.values() for batch in part)
@@ -64,20 +64,28 @@ def quantize(job: Job, mode: str, *, pooled: bool) -> Quantized:
     return Quantized(model=result.model, layers=layers, seconds=watch.seconds, scheme="sym")
 
 
-def _method(mode: str, *, pooled: bool = False, calibrations: tuple[str, ...] = ("multilingual",)) -> None:
+def _method(
+    mode: str,
+    *,
+    pooled: bool = False,
+    labels: float = 0.0,
+    calibrations: tuple[str, ...] = ("multilingual",),
+) -> None:
     def run(job: Job) -> Quantized:
-        return quantize(job, mode, pooled=pooled)
+        return quantize(job, mode, pooled=pooled, fair={"labels": labels} if labels else None)
 
     def check() -> str | None:
         return None if mode in MODES else f"the installed package has no mode {mode!r}, only {', '.join(MODES)}"
 
     register(
         Method(
-            name=f"la_aciq-{mode}" + "-pooled" * pooled,
+            name=f"la_aciq-{mode}" + "-labels" * bool(labels) + "-pooled" * pooled,
             run=run,
             calibrations=calibrations,
             packages=("neural-compressor", "numpy", "scipy"),
-            about=f"this package: mode {mode}" + ", all text filed under one language" * pooled,
+            about=f"this package: mode {mode}"
+            + (f", fair.labels: {labels:g}" if labels else "")
+            + ", all text filed under one language" * pooled,
             is_ours=True,
             check=check,
         )
@@ -87,5 +95,6 @@ def _method(mode: str, *, pooled: bool = False, calibrations: tuple[str, ...] = 
 _method("fast")
 _method("balanced", calibrations=("multilingual", "english"))
 _method("fair")
+_method("fair", labels=0.1)
 _method("balanced", pooled=True)
 _method("fair", pooled=True)

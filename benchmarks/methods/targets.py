@@ -15,26 +15,29 @@ class Target:
     by_bits: dict[int, float]
 
 
+_FAIR = ("la_aciq-fair", "la_aciq-fair-labels")
+
 TARGETS = (
-    Target(ours="la_aciq-fair", baseline="inc-rtn", calibration="none", by_bits={3: 0.28, 4: 0.35}),
-    Target(ours="la_aciq-fair", baseline="inc-awq", calibration="english", by_bits={3: 0.45, 4: 0.38}),
-    Target(ours="la_aciq-fair", baseline="inc-gptq", calibration="english", by_bits={3: 0.30, 4: 0.30}),
-    Target(ours="la_aciq-fair", baseline="inc-awq", calibration="multilingual", by_bits={3: 0.48, 4: 0.50}),
+    *(
+        Target(ours=ours, baseline=baseline, calibration=calibration, by_bits=by_bits)
+        for baseline, calibration, by_bits in (
+            ("inc-rtn", "none", {3: 0.28, 4: 0.35}),
+            ("inc-awq", "english", {3: 0.45, 4: 0.38}),
+            ("inc-gptq", "english", {3: 0.30, 4: 0.30}),
+            ("inc-awq", "multilingual", {3: 0.48, 4: 0.50}),
+            ("la_aciq-balanced-pooled", "multilingual", {3: 0.60, 4: 0.60}),
+        )
+        for ours in _FAIR
+    ),
     Target(
         ours="la_aciq-balanced",
         baseline="la_aciq-balanced-pooled",
         calibration="multilingual",
         by_bits={3: 0.60, 4: 0.60},
     ),
-    Target(
-        ours="la_aciq-fair",
-        baseline="la_aciq-balanced-pooled",
-        calibration="multilingual",
-        by_bits={3: 0.60, 4: 0.60},
-    ),
 )
 
-OURS = ("la_aciq-fair", "la_aciq-balanced")
+OURS = (*_FAIR, "la_aciq-balanced")
 """Methods that are compared with every other one, whether there is a target or not."""
 
 

@@ -262,7 +262,7 @@ class LAACIQConfig(RTNConfig):  # type: ignore[misc]
             scaling=settings.scaling,
             damping=settings.damping,
             refine=settings.refine,
-            fair={key: getattr(fair, key) for key in ("tune", "steps", "tilt", "sampled")}
+            fair={key: getattr(fair, key) for key in ("tune", "steps", "tilt", "sampled", "labels")}
             if settings.mode == "fair"
             else None,
             lm_head=settings.lm_head,

@@ -10,6 +10,7 @@ from inc_laaciq.config import checks
 from inc_laaciq.config.policy_file import policy_section
 from inc_laaciq.config.section import Keys, Section
 from inc_laaciq.config.specs import (
+    LABELS_REFUSED,
     MODES,
     NAN_POLICIES,
     NEED_TEXT,
@@ -52,7 +53,7 @@ KEYS = Keys(
 )
 _RECONCILE_KEYS = Keys(used=("rule", "weights", "shares"))
 
-_FAIR_KEYS = Keys(used=("tune", "steps", "tilt", "sampled"))
+_FAIR_KEYS = Keys(used=("tune", "steps", "tilt", "sampled", "labels"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +121,16 @@ def _read_fair(section: Section, mode: Mode) -> FairSpec:
     if mode != "fair":
         raise section.error("fair", f"says how mode fair works, and the mode is {mode}.", with_value=False)
     given = section.child("fair", _FAIR_KEYS)
+    tune = given.take("tune", checks.word(TUNE), FairSpec.tune)
+    labels = given.take("labels", checks.fraction, FairSpec.labels)
+    if labels and tune in LABELS_REFUSED:
+        raise given.error("labels", LABELS_REFUSED[tune])
     return FairSpec(
-        tune=given.take("tune", checks.word(TUNE), FairSpec.tune),
+        tune=tune,
         steps=given.take("steps", checks.integer(1), FairSpec.steps),
         tilt=given.take("tilt", checks.at_least_zero, FairSpec.tilt),
         sampled=given.take("sampled", checks.integer(0), FairSpec.sampled),
+        labels=labels,
     )
 
 

@@ -40,6 +40,10 @@ RANGE_RECONCILE: tuple[RangeReconcile, ...] = get_args(RangeReconcile)
 FP8_SCALE_METHODS: tuple[Fp8ScaleMethod, ...] = get_args(Fp8ScaleMethod)
 FP8_RECONCILE: tuple[Fp8Reconcile, ...] = get_args(Fp8Reconcile)
 FP8_DEVICES: tuple[Fp8Device, ...] = get_args(Fp8Device)
+LABELS_REFUSED: Mapping[Tune, str] = {
+    tune: f"needs the model's predictions, and tune: {tune} does not look at them. Set tune to model, or labels to 0."
+    for tune in ("blocks", "none")
+}
 MAX_SEED = 2**32 - 1
 
 check_bits = checks.integer(2, 8)
@@ -200,12 +204,16 @@ class FairSpec:
     sampled : int
         Rows of each language that the float model goes on with by itself, to tune on besides the calibration text;
         0 = none.  Only where the whole model is tuned.
+    labels : float
+        Share of what is to be predicted on calibration text that the text's own next tokens have, from 0 to 1; the
+        float model's predictions have the rest.  Only where the whole model is tuned.
     """
 
     tune: Tune = "auto"
     steps: int = 240
     tilt: float = 4.0
     sampled: int = 120
+    labels: float = 0.0
 
     def __post_init__(self) -> None:
         check_fields(
@@ -214,7 +222,10 @@ class FairSpec:
             steps=checks.integer(1),
             tilt=checks.at_least_zero,
             sampled=checks.integer(0),
+            labels=checks.fraction,
         )
+        if self.labels and self.tune in LABELS_REFUSED:
+            raise SpecError(f"FairSpec.labels={self.labels:g} {LABELS_REFUSED[self.tune]}")
 
 
 @dataclass(frozen=True, kw_only=True)

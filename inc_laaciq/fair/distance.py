@@ -1,8 +1,13 @@
-"""How far the quantized model is from the float one on a row of text: in its predictions, or in a block's output."""
+"""How far the quantized model is from the float one on a row of text: in its predictions, or in a block's output.
+
+Source of the mixture of the float model's predictions and the text: Hinton et al. 2015, "Distilling the knowledge in a
+neural network" (arXiv 1503.02531).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +35,22 @@ class _Replaced:
         return functional_call(self._module, given, args, kwargs)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """A row of text to tune on.
+
+    Parameters
+    ----------
+    ids : tensor, shape (1, tokens)
+    labels : float
+        Share of what is to be predicted that the text's own next tokens have, from 0 to 1; the float model's
+        predictions have the rest.  0 for what the float model wrote: its tokens tell nothing that they do not.
+    """
+
+    ids: torch.Tensor
+    labels: float = 0.0
+
+
 class ModelDistance:
     """Divergence of the quantized model's predictions from those of the float model.
 
@@ -45,16 +66,37 @@ class ModelDistance:
         self._model = _Replaced(model)
         self._arguments = dict(arguments)
 
-    def __call__(self, weights: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
-        """KL(float || quantized) of the next token, mean over a row of shape (1, tokens), in nats."""
+    def __call__(self, weights: Mapping[str, torch.Tensor], row: Row) -> torch.Tensor:
+        """KL(float || quantized) of the next token, mean over the row, in nats."""
+        return _divergence(self._log_probabilities(weights, row.ids), self._wanted(row.ids))
+
+    def loss(self, weights: Mapping[str, torch.Tensor], row: Row) -> torch.Tensor:
+        """The same, mixed by the row's share of labels with how much less likely the text itself becomes, in nats.
+
+        Notes
+        -----
+        The divergence is the rise of the loss only if nothing about the float model could be better on the text.  It
+        never is so good, and what rounding does along the gradient of its loss is not seen by the divergence.
+        """
+        found, wanted = self._log_probabilities(weights, row.ids), self._wanted(row.ids)
+        divergence = _divergence(found, wanted)
+        if not row.labels or row.ids.shape[1] < 2:
+            return divergence
+        following = row.ids[0, 1:, None]
+        rise = (wanted[:-1].gather(-1, following) - found[:-1].gather(-1, following)).mean()
+        return (1 - row.labels) * divergence + row.labels * rise
+
+    def _wanted(self, ids: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            wanted = self._log_probabilities({}, ids)
-        found = self._log_probabilities(weights, ids)
-        return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+            return self._log_probabilities({}, ids)
 
     def _log_probabilities(self, weights: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model(weights, input_ids=ids, **self._arguments).logits
         return logits.flatten(0, 1).float().log_softmax(-1)
+
+
+def _divergence(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
 class BlockDistance:

@@ -16,7 +16,7 @@ from inc_laaciq.config import LaaciqSpec
 from inc_laaciq.config.specs import Tune
 from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
 from inc_laaciq.fair.blocks import Stack, find_stack, without_cache
-from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance
+from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance, Row
 from inc_laaciq.fair.sampling import sample_rows
 from inc_laaciq.fair.sequential import Entered, Pieces, Solved, advance, enter_text, solve_block
 from inc_laaciq.fair.tuning import Tuned, Tuner, TuneSpec
@@ -26,8 +26,8 @@ from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec
 
 logger = logging.getLogger(__name__)
 
-Rows = Mapping[str, list[torch.Tensor]]
-"""Token tensors of shape (1, tokens), by language."""
+Rows = Mapping[str, list[Row]]
+"""Text to tune on, by language."""
 
 # With `auto`, models up to this many weights are tuned as a whole.  It goes by size and not by the memory that is free:
 # the same configuration must give the same codes on every machine.
@@ -55,9 +55,9 @@ class Fair:
     invalid : mapping of language -> str
         Languages that the float model itself fails on.
     tuning : mapping
-        `tuned` ("model", "blocks" or "none") and `steps`; for the model also `sampled`, `kept`, the step that was kept,
-        `is_held_out`, whether every language had rows to hold out, and `history`: for each look at the held-out rows,
-        the step, every language's divergence in nats per token, and the worst of them.
+        `tuned` ("model", "blocks" or "none") and `steps`; for the model also `sampled`, `labels`, `kept`, the step that
+        was kept, `is_held_out`, whether every language had rows to hold out, and `history`: for each look at the
+        held-out rows, the step, every language's divergence in nats per token, and the worst of them.
     """
 
     weights: Mapping[str, QuantizedWeight]
@@ -133,6 +133,12 @@ def _solve(
     kind = what_is_tuned(settings, n_weights)
     if kind == "model":
         _check_memory(n_weights)
+    elif settings.fair.labels:
+        logger.warning(
+            "la_aciq.fair.labels has no effect: a model of %.0f million weights is tuned block by block, and a block "
+            "predicts no text",
+            n_weights / 1e6,
+        )
     pieces = {tag: list(rows) for tag, rows in batches.items()}
     if kind == "blocks":  # whose rows are drawn one by one
         pieces = {tag: [row[None] for batch in group for row in batch] for tag, group in pieces.items()}
@@ -156,15 +162,17 @@ def _solve(
         steps = 0 if kind == "none" or not weights else settings.fair.steps
         return Fair(weights=_without_errors(weights), invalid=entered.invalid, tuning={"tuned": kind, "steps": steps})
     del entered.pieces
-    rows = {tag: [row[None] for batch in batches[tag] for row in batch] for tag in emphasis}
+    labels = settings.fair.labels
+    rows = {tag: [Row(ids=row[None], labels=labels) for batch in batches[tag] for row in batch] for tag in emphasis}
     latents = {name: LatentWeight(solved.weight, solved.target) for name, solved in run.solved.items()}
     run.solved.clear()
-    tuner = Tuner(latents, distance, rows, emphasis, run.tuner_spec(), more=_sampler(run))
+    tuner = Tuner(latents, distance.loss, rows, emphasis, run.tuner_spec(), more=_sampler(run), distance=distance)
     tuned = tuner.run(progress)
     tuning = {
         "tuned": kind,
         "steps": settings.fair.steps,
         "sampled": settings.fair.sampled,
+        "labels": labels,
         "kept": tuned.step,
         "is_held_out": tuned.is_held_out,
         "history": list(tuned.history),
@@ -177,7 +185,13 @@ def _sampler(run: _Run) -> Callable[[Rows], Rows] | None:
     n, seed = min(run.settings.fair.sampled, spec.rows * spec.steps), spec.seed
     if not n:
         return None
-    return lambda rows: sample_rows(run.model, rows, n, seed=seed, progress=run.progress)
+
+    def more(rows: Rows) -> Rows:
+        ids = {tag: [row.ids for row in group] for tag, group in rows.items()}
+        sampled = sample_rows(run.model, ids, n, seed=seed, progress=run.progress)
+        return {tag: [Row(ids=row) for row in group] for tag, group in sampled.items()}
+
+    return more
 
 
 def _without_errors(weights: Mapping[str, QuantizedWeight]) -> dict[str, QuantizedWeight]:
@@ -188,7 +202,7 @@ def _without_errors(weights: Mapping[str, QuantizedWeight]) -> dict[str, Quantiz
 def _leave_out_broken(entered: Entered, distance: ModelDistance, batches: Mapping[str, Sequence[torch.Tensor]]) -> None:
     """A model whose blocks give numbers may still fail behind them: nothing can be tuned on such predictions."""
     for tag in list(entered.pieces):
-        if batches[tag] and not torch.isfinite(distance({}, batches[tag][0][:1])):
+        if batches[tag] and not torch.isfinite(distance({}, Row(ids=batches[tag][0][:1]))):
             entered.invalid[tag] = "the model's predictions are NaN or infinite"
             logger.warning("%s: the float model itself is broken on this language: %s", tag, entered.invalid[tag])
             del entered.pieces[tag]

@@ -87,12 +87,14 @@ class Tuner(Generic[Item]):
     latents : mapping of layer -> LatentWeight
         Changed in place.
     loss : callable(weights, item) -> scalar tensor
-        How far one row is from the float model with these weights; differentiable in them.
+        What is to become small: how far one row is from the float model with these weights; differentiable in them.
     rows : mapping of language -> items
     emphasis : mapping of language -> float
         How much a language counts; >= 0.
     more : callable, optional
         Takes the rows that are tuned on and returns more of them, by language; those that are held out stay apart.
+    distance : callable(weights, item) -> scalar tensor, optional
+        How held-out rows are looked at; None = `loss`.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Tuner(Generic[Item]):
         spec: TuneSpec,
         *,
         more: Callable[[Mapping[str, list[Item]]], Mapping[str, list[Item]]] | None = None,
+        distance: Callable[[Mapping[str, torch.Tensor], Item], torch.Tensor] | None = None,
     ) -> None:
         self._latents, self._loss, self._spec = latents, loss, spec
+        self._distance = distance or loss
         self._languages = [tag for tag in rows if rows[tag] and emphasis[tag] > 0]
         if not self._languages:
             raise SpecError("no language that counts has a row of text to tune on")
@@ -205,6 +209,6 @@ class Tuner(Generic[Item]):
         weights = {name: latent.weight() for name, latent in self._latents.items()}
         with torch.no_grad():
             return {
-                tag: sum(self._finite(tag, self._loss(weights, item)) for item in rows) / len(rows)
+                tag: sum(self._finite(tag, self._distance(weights, item)) for item in rows) / len(rows)
                 for tag, rows in self._held_out.items()
             }

@@ -73,11 +73,11 @@ def test_every_key_is_read(read: Read, tmp_path: Path) -> None:
 
 
 def test_fair_is_read(read: Read) -> None:
-    fair = "fair: {tune: blocks, steps: 7, tilt: 0, sampled: 9}"
+    fair = "fair: {tune: model, steps: 7, tilt: 0, sampled: 9, labels: 0.1}"
     spec = read(_section("mode: fair", fair, "calibration: {texts: cal}")).la_aciq
     assert spec.mode == "fair"
-    assert spec.fair == FairSpec(tune="blocks", steps=7, tilt=0.0, sampled=9)
-    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(tune="auto", steps=240, tilt=4.0, sampled=120)
+    assert spec.fair == FairSpec(tune="model", steps=7, tilt=0.0, sampled=9, labels=0.1)
+    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(tune="auto", steps=240, tilt=4.0, sampled=120, labels=0.0)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,8 @@ def test_fair_is_read(read: Read) -> None:
         ("fair", "{tilt: -1}", "fair.tilt=-1 is negative. Allowed: 0 or more."),
         ("fair", "{tilt: .inf}", "fair.tilt=inf is not a finite number."),
         ("fair", "{tune: all}", "fair.tune='all' is not known. Allowed: auto, model, blocks, none."),
+        ("fair", "{labels: 1.5}", "fair.labels=1.5 is not a fraction. Allowed: 0 to 1."),
+        ("fair", "{tune: blocks, labels: 0.1}", "fair.labels=0.1 needs the model's predictions, and tune: blocks does"),
         ("fair", "{step: 3}", "fair.step is not a known key in la_aciq.fair. Did you mean 'steps'?"),
         ("fair", "3", "fair=3 must be a mapping"),
         ("fast", "{steps: 3}", "fair says how mode fair works, and the mode is fast."),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from inc_laaciq.fair.blocks import enter, find_stack
-from inc_laaciq.fair.distance import BlockDistance, ModelDistance
+from inc_laaciq.fair.distance import BlockDistance, ModelDistance, Row
 
 
 def weights_of(module, factor=1.0, seed=0):
@@ -35,7 +36,7 @@ def directional(distance, weights, item, *, step=1e-2):
 
 def test_the_divergence_is_that_of_the_predictions(model, batches):
     weights, ids = weights_of(model), batches["en"][0][:1]
-    found = ModelDistance(model, {"use_cache": False})(weights, ids)
+    found = ModelDistance(model, {"use_cache": False})(weights, Row(ids=ids))
     with torch.no_grad():
         p = model(input_ids=ids).logits.double().log_softmax(-1)
         for name, value in weights.items():
@@ -45,13 +46,40 @@ def test_the_divergence_is_that_of_the_predictions(model, batches):
 
 
 def test_its_gradient_is_its_slope(model, batches):
-    exact, measured = directional(ModelDistance(model, {"use_cache": False}), weights_of(model), batches["en"][0][:1])
-    assert abs(exact - measured) < 0.05 * abs(measured) + 1e-4
+    row = Row(ids=batches["en"][0][:1], labels=0.3)
+    distance = ModelDistance(model, {"use_cache": False})
+    for call in (distance, distance.loss):
+        exact, measured = directional(call, weights_of(model), row)
+        assert abs(exact - measured) < 0.05 * abs(measured) + 1e-4
+
+
+def test_labels_add_their_share_of_what_the_text_itself_loses(model, batches):
+    weights, ids = weights_of(model), batches["en"][0][:1]
+    distance = ModelDistance(model, {"use_cache": False})
+    with torch.no_grad():
+        p = model(input_ids=ids).logits.double().log_softmax(-1)[0, :-1]
+        divergence, found = float(distance(weights, Row(ids=ids))), distance.loss(weights, Row(ids=ids, labels=0.3))
+        assert float(distance.loss(weights, Row(ids=ids))) == divergence
+        assert float(distance(weights, Row(ids=ids, labels=0.3))) == divergence
+        for name, value in weights.items():
+            model.get_submodule(name).weight.copy_(value)
+        q = model(input_ids=ids).logits.double().log_softmax(-1)[0, :-1]
+    places = torch.arange(ids.shape[1] - 1)
+    rise = float((p - q)[places, ids[0, 1:]].mean())
+    assert abs(rise - divergence) > 1e-3  # or the two could not be told apart
+    assert float(found) == pytest.approx(0.7 * divergence + 0.3 * rise, rel=1e-3)
+
+
+def test_a_row_of_one_token_has_no_labels(bloom):
+    weights, ids = weights_of(bloom), torch.tensor([[5]])
+    distance = ModelDistance(bloom, {"use_cache": False})
+    assert float(distance.loss(weights, Row(ids=ids, labels=0.5))) == float(distance(weights, Row(ids=ids)))
 
 
 def test_float_weights_are_no_distance_away(model, batches):
     weights = weights_of(model, factor=0.0)
-    assert abs(float(ModelDistance(model, {"use_cache": False})(weights, batches["en"][0][:1]))) < 1e-6
+    row = Row(ids=batches["en"][0][:1])
+    assert abs(float(ModelDistance(model, {"use_cache": False})(weights, row))) < 1e-6
 
 
 def block_row(model, batches):

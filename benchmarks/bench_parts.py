@@ -3,14 +3,18 @@
     python benchmarks/bench_parts.py -o benchmarks/results/parts.json
 
 The same model, layers, calibration rows and evaluation text for every row; only one thing is changed at a time.  The
-text is that on which choices are made, not the one that `bench_methods.py` reports on.
+text is that on which choices are made, not the one that `bench_methods.py` reports on.  A run that was stopped goes on
+where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +44,15 @@ PARTS: dict[str, dict[str, Any]] = {
     "fair, nothing sampled": {"mode": "fair", "fair": {"sampled": 0}},
     "fair, no tilt": {"mode": "fair", "fair": {"tilt": 0}},
     "fair": {"mode": "fair"},
+    "fair, labels 0.1": {"mode": "fair", "fair": {"labels": 0.1}},
 }
 """What is changed in `la_aciq`."""
 
 
 def main() -> None:
-    """Run the benchmark and write its JSON."""
+    """Run the benchmark and write its JSON, anew after every row."""
     options = arguments()
-    torch.set_num_threads(1)
-    source = load_model(options.model)
-    rows = []
-    for bits in options.bits:
-        for part in options.parts:
-            run = settings_of(options, bits, PARTS[part])
-            batches = calibration_batches(
-                run.la_aciq, source.tokenizer, sequence_length=row_length(source.model)
-            ).batches
-            layers = find_layers(source.model, run.weight)
-            began = time.process_time()
-            solution = quantize_layers(source.model, layers, batches, run.la_aciq)
-            seconds = time.process_time() - began
-            rows.append({"bits": bits, "part": part, "cpu_seconds": seconds, **divergence(source, solution, run)})
-            print(rows[-1], flush=True)
+    asked = [(bits, part) for bits in options.bits for part in options.parts]
     content = {
         "question": __doc__.splitlines()[0],
         "meta": {
@@ -70,11 +61,43 @@ def main() -> None:
             "calibration_tokens": options.calibration_tokens,
             "evaluation_tokens": options.eval_tokens,
         },
-        "model": {"name": Path(options.model).name, "sha256": source.weights_sha256},
+        "model": {"name": Path(options.model).name, "sha256": load_model(options.model).weights_sha256},
         "group_size": options.group_size,
-        "rows": rows,
     }
-    write_json_atomic(options.output, content)
+    rows = {(row["bits"], row["part"]): row for row in kept(options.output, content)}
+    left = [cell for cell in asked if cell not in rows]
+    with ProcessPoolExecutor(max_workers=options.jobs, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(measured, options, *cell) for cell in left]):
+            row = done.result()
+            rows[row["bits"], row["part"]] = row
+            print(row, flush=True)
+            order = [cell for cell in ((bits, part) for bits in (4, 3, 2, 8) for part in PARTS) if cell in rows]
+            write_json_atomic(options.output, {**content, "rows": [rows[cell] for cell in order]})
+
+
+def kept(path: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an earlier run of the same code on the same model and text, which goes on from there."""
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = ("commit", "calibration_tokens", "evaluation_tokens")
+    is_same = all(found["meta"].get(key) == content["meta"][key] for key in same) and all(
+        found[key] == content[key] for key in ("model", "group_size")
+    )
+    return list(found["rows"]) if is_same else []
+
+
+def measured(options: argparse.Namespace, bits: int, part: str) -> dict[str, Any]:
+    """One row: quantized, and scored."""
+    torch.set_num_threads(1)
+    source = load_model(options.model)
+    run = settings_of(options, bits, PARTS[part])
+    batches = calibration_batches(run.la_aciq, source.tokenizer, sequence_length=row_length(source.model)).batches
+    layers = find_layers(source.model, run.weight)
+    began = time.process_time()
+    solution = quantize_layers(source.model, layers, batches, run.la_aciq)
+    seconds = time.process_time() - began
+    return {"bits": bits, "part": part, "cpu_seconds": seconds, **scored(source, solution, run)}
 
 
 def arguments() -> argparse.Namespace:
@@ -88,6 +111,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--calibration-tokens", type=int, default=2048, help="of each language")
     parser.add_argument("--eval-tokens", type=int, default=2048, help="of each language")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time, each on one thread")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
 
@@ -108,24 +132,37 @@ def settings_of(options: argparse.Namespace, bits: int, settings: dict[str, Any]
     )
 
 
-def divergence(source: Any, solution: Solution, run: Any) -> dict[str, Any]:
-    """KL(float || quantized) of every language in nats per token, their mean, and the worst."""
+def scored(source: Any, solution: Solution, run: Any) -> dict[str, Any]:
+    """By KL(float || quantized) and by the rise of the loss: every language in nats per token, mean and worst."""
     quantized = copy.deepcopy(source.model)
     apply_folds(quantized, solution.folds)
     with torch.no_grad():
         for name, weight in solution.weights.items():
             linear_layer(quantized, name).weight.copy_(weight.dequantize())
     spec = run.la_aciq.evaluation
-    losses = sentence_losses(
-        quantized,
-        source.tokenizer,
-        read_corpus(spec, run.la_aciq),
-        tokens_per_language=spec.tokens_per_language,
-        reference=source.model,
+    corpus = read_corpus(spec, run.la_aciq)
+    before, after = (
+        sentence_losses(
+            model,
+            source.tokenizer,
+            corpus,
+            tokens_per_language=spec.tokens_per_language,
+            reference=None if model is source.model else source.model,
+        )
+        for model in (source.model, quantized)
     )
-    kl = {tag: float(found.kl.sum() / found.tokens.sum()) for tag, found in losses.items() if found.kl is not None}
-    worst = max(kl, key=lambda tag: kl[tag])
-    return {"mean": sum(kl.values()) / len(kl), "worst": kl[worst], "worst_language": worst, "languages": kl}
+    kl = {tag: float(found.kl.sum() / found.tokens.sum()) for tag, found in after.items() if found.kl is not None}
+    rise = {
+        tag: float((found.loss.sum() - before[tag].loss.sum()) / found.tokens.sum()) for tag, found in after.items()
+    }
+    return {"kl": summed_up(kl), "degradation": summed_up(rise)}
+
+
+def summed_up(languages: dict[str, float]) -> dict[str, Any]:
+    """Mean over the languages, the worst, and all of them."""
+    worst = max(languages, key=lambda tag: languages[tag])
+    mean = sum(languages.values()) / len(languages)
+    return {"mean": mean, "worst": languages[worst], "worst_language": worst, "languages": languages}
 
 
 if __name__ == "__main__":

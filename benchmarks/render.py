@@ -175,20 +175,22 @@ def simulated() -> str:
 
 
 def parts() -> str:
-    """What each part of the method changes: divergence from the float model, one thing at a time."""
+    """What each part of the method changes, one thing at a time: by the divergence from the float model and by loss."""
     content = load("parts")
     widths = sorted({row["bits"] for row in content["rows"]}, reverse=True)
     found = {(row["part"], row["bits"]): row for row in content["rows"]}
     lines = [
-        f"| what | {' | '.join(f'{bits} bits: mean | worst | seconds' for bits in widths)} |",
-        "|---" * (1 + 3 * len(widths)) + "|",
+        f"| what | {' | '.join(f'{bits} bits: KL, mean | worst | loss, mean | worst | seconds' for bits in widths)} |",
+        "|---" * (1 + 5 * len(widths)) + "|",
     ]
     for part in dict.fromkeys(row["part"] for row in content["rows"]):
-        cells = [
-            f"{1000 * found[part, bits]['mean']:.2f} | {1000 * found[part, bits]['worst']:.2f} "
-            f"| {found[part, bits]['cpu_seconds']:.0f}"
-            for bits in widths
-        ]
+        cells = []
+        for bits in widths:
+            row = found.get((part, bits))
+            figures = (
+                [row[measure][kind] for measure in ("kl", "degradation") for kind in ("mean", "worst")] if row else []
+            )
+            cells += [f"{1000 * figure:.2f}" for figure in figures] + [f"{row['cpu_seconds']:.0f}"] if row else 5 * [""]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines) + (
         f"\n\nThousandths of a nat per token, {content['meta']['evaluation_tokens']} tokens a language of the text "

@@ -37,7 +37,7 @@ from inc_laaciq.backends.inc_torch_calibration import RECORDER
 from inc_laaciq.backends.inc_torch_packing import solved_in
 from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.checkpoint.digest import sha256_of_files
-from inc_laaciq.config import LaaciqSpec, WeightSpec, run_spec
+from inc_laaciq.config import FairSpec, LaaciqSpec, WeightSpec, run_spec
 from inc_laaciq.errors import BackendError, DataError, IntegrityError, SpecError
 from inc_laaciq.layerwise import quantize_layers
 
@@ -287,6 +287,12 @@ def test_the_configuration_of_a_yaml_file():
     assert (config.settings().mode, config.settings().reconcile, config.settings().nan) == ("fast", "cvar", "keep-fp")
 
 
+def test_every_setting_of_mode_fair_reaches_the_configuration():
+    given = {"tune": "model", "steps": 3, "tilt": 1.5, "sampled": 2, "labels": 0.1}
+    run = run_spec(la_aciq={"mode": "fair", "fair": given, "calibration": {"texts": "unused"}})
+    assert LAACIQConfig.from_run(run).settings().fair == run.la_aciq.fair == FairSpec(**given)
+
+
 def test_batches_that_say_no_language_are_one_language(model, batches, caplog):
     prepared = prepare(model, LAACIQConfig(mode="fast"))
     prepared(batches["en"][0])
@@ -380,6 +386,7 @@ def test_neural_compressors_autotune_takes_it(model, loader):
         ({"mode": "fast", "fair": {"steps": 3}}, "the mode is fast"),
         ({"calibration": {"texts": "text"}}, r"run_fn=inc_laaciq\.calibrate"),
         ({"scheme": "sym"}, "use_sym=True"),
+        ({"range_reconcile": "max"}, "it is for static INT8"),
         ({"use_mse_search": True}, "a setting of RTNConfig that has no meaning here"),
         ({"dtype": "nf4"}, "dtype='nf4'.*integer grids"),
         ({"mode": "paper", "bits": 8}, "does not work at 8 bits"),

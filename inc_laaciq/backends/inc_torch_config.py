@@ -8,7 +8,7 @@ import inspect
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ _ELSEWHERE = {
     "calibration": "calibration text is what the model is run on: give run_fn=inc_laaciq.calibrate(loader)",
     "evaluation": "evaluate the quantized model by inc_laaciq.LanguageCriterion, or run `inc-laaciq quantize`",
     "gate": "judge the quantized model by inc_laaciq.LanguageCriterion, or run `inc-laaciq quantize`",
+    "range_reconcile": "it is for static INT8: run `inc-laaciq quantize`",
     "model": "the model is the first argument of quantize and prepare",
     "strict_lid": "it is for text that is read from files; give it to `inc-laaciq quantize`",
     "scheme": "write use_sym=True or use_sym=False",
@@ -250,7 +251,6 @@ class LAACIQConfig(RTNConfig):  # type: ignore[misc]
                 "`inc-laaciq quantize`"
             )
         settings = run.la_aciq
-        fair = settings.fair
         config = cls(
             **_grid_arguments(run.weight),
             mode=settings.mode,
@@ -262,9 +262,7 @@ class LAACIQConfig(RTNConfig):  # type: ignore[misc]
             scaling=settings.scaling,
             damping=settings.damping,
             refine=settings.refine,
-            fair={key: getattr(fair, key) for key in ("tune", "steps", "tilt", "sampled", "labels")}
-            if settings.mode == "fair"
-            else None,
+            fair=asdict(settings.fair) if settings.mode == "fair" else None,
             lm_head=settings.lm_head,
             nan=settings.nan,
         )

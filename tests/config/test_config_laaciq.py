@@ -77,7 +77,9 @@ def test_fair_is_read(read: Read) -> None:
     spec = read(_section("mode: fair", fair, "calibration: {texts: cal}")).la_aciq
     assert spec.mode == "fair"
     assert spec.fair == FairSpec(tune="model", steps=7, tilt=0.0, sampled=9, labels=0.1)
-    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(tune="auto", steps=240, tilt=4.0, sampled=120, labels=0.0)
+    assert read(_section("mode: fair")).la_aciq.fair == FairSpec(
+        tune="auto", steps=240, tilt=4.0, sampled=120, labels=0.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def readme_tables() -> Tables:
         "methods": lambda: methods.table(load("methods_small_bloom")),
         "targets": lambda: methods.targets(found(methods.TARGETED)),
         "others": lambda: methods.others(found(methods.OTHERS)),
+        "labels": lambda: methods.labels(found(methods.LABELLED)),
         "assess": lambda: assessed.table(found(assessed.MODELS)),
         "sweep": lambda: swept.table(load("sweep_small_bloom")),
         "parts": parts,

@@ -95,7 +95,7 @@ def run_report(
         "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
         "trials": list(trials),
         "heat": _heat(solution, compared),
-        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials), *_tuning_note(solution)])),
+        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials), *tuning_note(solution)])),
     }
 
 
@@ -130,7 +130,7 @@ def _search_note(trials: Trials) -> list[str]:
     return [f"{len(trials)} configurations were tried for the gate, the one that was asked for first{what}"]
 
 
-def _tuning_note(solution: Solution) -> list[str]:
+def tuning_note(solution: Solution) -> list[str]:
     """What the tuning of mode `fair` gained on text that it did not tune on."""
     history = solution.tuning.get("history")
     if not history:
@@ -138,10 +138,13 @@ def _tuning_note(solution: Solution) -> list[str]:
     kept = next(look for look in history if look["step"] == solution.tuning["kept"])
     before, after = (1000 * look["worst"] for look in (history[0], kept))
     text = "that was held out" if solution.tuning["is_held_out"] else "(of some language there was none to hold out)"
-    return [
+    note = (
         f"mode fair kept step {kept['step']} of {solution.tuning['steps']}: on calibration text {text}, the "
         f"worst language's divergence from the float model went from {before:.2f} to {after:.2f} mnat per token"
-    ]
+    )
+    if labels := solution.tuning["labels"]:
+        note += f"; it was also tuned to predict the text itself (labels {labels:g}), which this does not show"
+    return [note]
 
 
 def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any]:

@@ -6,16 +6,22 @@ from typing import Any
 
 import torch
 
+from inc_laaciq.memory import available_memory
+
 LIMIT = 6 * 2**30
-"""Bytes of logits that are kept; what goes beyond is computed anew each time."""
+"""Bytes of logits that are kept at the most; what goes beyond is computed anew each time."""
+SHARE = 1 / 5
+"""Of the memory that is free at the beginning: several processes begin at once, and each has more than logits."""
 
 
 class Remembered:
     """A causal language model in evaluation mode, called with `input_ids` and `attention_mask`."""
 
-    def __init__(self, model: torch.nn.Module, limit: int = LIMIT) -> None:
+    def __init__(self, model: torch.nn.Module, limit: int | None = None) -> None:
         self._model = model.eval()
-        self._left = limit
+        free = available_memory()
+        share = LIMIT if free is None else int(SHARE * free)
+        self._left = min(LIMIT, share) if limit is None else limit
         self._logits: dict[tuple[torch.Size, bytes, bytes], torch.Tensor] = {}
         self.config: Any = model.config  # the evaluation asks for the vocabulary and the longest row
 

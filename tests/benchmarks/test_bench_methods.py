@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[2]
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import bench_methods  # noqa: E402
-from methods import ratios, report  # noqa: E402
+from methods import (  # noqa: E402
+    ratios,
+    remembered,
+    report,
+)
 from methods.bench import Bench, Options  # noqa: E402
 from methods.cells import FLOAT, Cell, path_of, plan  # noqa: E402
 from methods.grids import check_grid, check_layers  # noqa: E402
@@ -287,7 +291,7 @@ def test_ratios_are_those_of_a_slow_loop(measure):
         assert found[name]["high"] == pytest.approx(np.quantile(loop, 0.975))
 
 
-def test_a_remembered_model_runs_once_on_a_batch_and_says_the_same(bench):
+def test_a_remembered_model_runs_once_on_a_batch_and_says_the_same(bench, monkeypatch):
     model = bench.source.model
     runs = []
     handle = model.register_forward_hook(lambda *_: runs.append(1))
@@ -303,7 +307,10 @@ def test_a_remembered_model_runs_once_on_a_batch_and_says_the_same(bench):
             assert not torch.equal(one(input_ids=ids, attention_mask=other), expected)  # another mask, another batch
             full = Remembered(model, limit=expected.nbytes - 1)
             assert all(torch.equal(full(input_ids=ids, attention_mask=mask), expected) for _ in range(2))
-        assert len(runs) == 5
+            monkeypatch.setattr(remembered, "available_memory", lambda: expected.nbytes)  # a share of it is too little
+            modest = Remembered(model)
+            assert all(torch.equal(modest(input_ids=ids, attention_mask=mask), expected) for _ in range(2))
+        assert len(runs) == 7
     finally:
         handle.remove()
 

@@ -18,6 +18,7 @@ from inc_laaciq.layerwise import quantize_layers
 from inc_laaciq.quant.latent import LatentWeight
 from inc_laaciq.quant.solver import SolverSpec
 from inc_laaciq.quant.solver import solve as solve_weight
+from inc_laaciq.run_report import tuning_note
 
 
 @pytest.fixture
@@ -49,9 +50,11 @@ def test_the_text_itself_becomes_likelier(model, layers_of, batches):
     assert loss[0.3] < loss[0.0] - 0.1
 
 
-def test_labels_are_recorded(bloom, layers_of, batches, labelled):
-    solution = quantize_layers(bloom, layers_of(bloom), batches, labelled(0.3, steps=2))
-    assert solution.tuning["labels"] == 0.3
+def test_labels_are_recorded_and_the_report_says_so(bloom, layers_of, batches, labelled):
+    none, some = (quantize_layers(bloom, layers_of(bloom), batches, labelled(share, steps=2)) for share in (0.0, 0.3))
+    assert [solution.tuning["labels"] for solution in (none, some)] == [0.0, 0.3]
+    assert "labels" not in tuning_note(none)[0]
+    assert "tuned to predict the text itself (labels 0.3), which this does not show" in tuning_note(some)[0]
 
 
 def test_held_out_rows_are_looked_at_without_labels(bloom, layers_of, batches, labelled):

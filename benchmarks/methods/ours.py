@@ -79,7 +79,7 @@ def _method(
 
     register(
         Method(
-            name=f"la_aciq-{mode}" + "-labels" * bool(labels) + "-pooled" * pooled,
+            name=f"la_aciq-{mode}" + (f"-labels-{labels:g}" if labels else "") + "-pooled" * pooled,
             run=run,
             calibrations=calibrations,
             packages=("neural-compressor", "numpy", "scipy"),

@@ -155,10 +155,12 @@ def labels(contents: dict[str, dict[str, Any]]) -> str:
     ]
     kinds = [(measure, kind) for measure in ("degradation", "kl") for kind in ("mean", "worst")]
     for name, content in contents.items():
-        with_labels = {entry["bits"]: entry for entry in content["summary"] if entry["method"] == "la_aciq-fair-labels"}
+        with_labels = {
+            entry["bits"]: entry for entry in content["summary"] if entry["method"] == "la_aciq-fair-labels-0.1"
+        }
         without = {entry["bits"]: entry for entry in content["summary"] if entry["method"] == "la_aciq-fair"}
         for entry in content["ratios"]:
-            if (entry["ours"], entry["baseline"]) == ("la_aciq-fair-labels", "la_aciq-fair"):
+            if (entry["ours"], entry["baseline"]) == ("la_aciq-fair-labels-0.1", "la_aciq-fair"):
                 bits = entry["bits"]
                 both = [
                     f"{1000 * without[bits][measure][kind]:.2f} → {1000 * with_labels[bits][measure][kind]:.2f}"

@@ -44,7 +44,7 @@ class Row:
     ids : tensor, shape (1, tokens)
     labels : float
         Share of what is to be predicted that the text's own next tokens have, from 0 to 1; the float model's
-        predictions have the rest.  0 for what the float model wrote: its tokens tell nothing that they do not.
+        predictions have the rest.  0 for what the float model wrote: its tokens say nothing that they do not.
     """
 
     ids: torch.Tensor
@@ -70,21 +70,21 @@ class ModelDistance:
         """KL(float || quantized) of the next token, mean over the row, in nats."""
         return _divergence(self._log_probabilities(weights, row.ids), self._wanted(row.ids))
 
-    def loss(self, weights: Mapping[str, torch.Tensor], row: Row) -> torch.Tensor:
-        """The same, mixed by the row's share of labels with how much less likely the text itself becomes, in nats.
+    def with_labels(self, weights: Mapping[str, torch.Tensor], row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+        """The divergence mixed, by the row's share of labels, with the rise of the loss; and the divergence alone.
 
         Notes
         -----
-        The divergence is the rise of the loss only if nothing about the float model could be better on the text.  It
-        never is so good, and what rounding does along the gradient of its loss is not seen by the divergence.
+        The divergence is the expected rise of the loss on text as the float model itself would write it.  On other text
+        the loss also changes along its gradient, in the first order of what rounding changes.
         """
         found, wanted = self._log_probabilities(weights, row.ids), self._wanted(row.ids)
         divergence = _divergence(found, wanted)
         if not row.labels or row.ids.shape[1] < 2:
-            return divergence
-        following = row.ids[0, 1:, None]
+            return divergence, divergence
+        following = row.ids[0, 1:, None].long()
         rise = (wanted[:-1].gather(-1, following) - found[:-1].gather(-1, following)).mean()
-        return (1 - row.labels) * divergence + row.labels * rise
+        return (1 - row.labels) * divergence + row.labels * rise, divergence
 
     def _wanted(self, ids: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -166,7 +166,8 @@ def _solve(
     rows = {tag: [Row(ids=row[None], labels=labels) for batch in batches[tag] for row in batch] for tag in emphasis}
     latents = {name: LatentWeight(solved.weight, solved.target) for name, solved in run.solved.items()}
     run.solved.clear()
-    tuner = Tuner(latents, distance.loss, rows, emphasis, run.tuner_spec(), more=_sampler(run), distance=distance)
+    objective = distance.with_labels
+    tuner = Tuner(latents, distance, rows, emphasis, run.tuner_spec(), more=_sampler(run), objective=objective)
     tuned = tuner.run(progress)
     tuning = {
         "tuned": kind,

@@ -86,30 +86,32 @@ class Tuner(Generic[Item]):
     ----------
     latents : mapping of layer -> LatentWeight
         Changed in place.
-    loss : callable(weights, item) -> scalar tensor
-        What is to become small: how far one row is from the float model with these weights; differentiable in them.
+    distance : callable(weights, item) -> scalar tensor
+        How far one row is from the float model with these weights; differentiable in them.
     rows : mapping of language -> items
     emphasis : mapping of language -> float
         How much a language counts; >= 0.
     more : callable, optional
         Takes the rows that are tuned on and returns more of them, by language; those that are held out stay apart.
-    distance : callable(weights, item) -> scalar tensor, optional
-        How held-out rows are looked at; None = `loss`.
+    objective : callable(weights, item) -> two scalar tensors, optional
+        What is to become small on a row that is tuned on, and its distance; None = the distance is to become small.
+        Held-out rows, and what a language counts, go by the distance alone: it is never negative, and is the same
+        thing in every row.
     """
 
     def __init__(
         self,
         latents: Mapping[str, LatentWeight],
-        loss: Callable[[Mapping[str, torch.Tensor], Item], torch.Tensor],
+        distance: Callable[[Mapping[str, torch.Tensor], Item], torch.Tensor],
         rows: Mapping[str, Sequence[Item]],
         emphasis: Mapping[str, float],
         spec: TuneSpec,
         *,
         more: Callable[[Mapping[str, list[Item]]], Mapping[str, list[Item]]] | None = None,
-        distance: Callable[[Mapping[str, torch.Tensor], Item], torch.Tensor] | None = None,
+        objective: Callable[[Mapping[str, torch.Tensor], Item], tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> None:
-        self._latents, self._loss, self._spec = latents, loss, spec
-        self._distance = distance or loss
+        self._latents, self._distance, self._spec = latents, distance, spec
+        self._objective = objective or self._distance_alone
         self._languages = [tag for tag in rows if rows[tag] and emphasis[tag] > 0]
         if not self._languages:
             raise SpecError("no language that counts has a row of text to tune on")
@@ -165,13 +167,18 @@ class Tuner(Generic[Item]):
         seen = torch.zeros(len(self._languages))
         for number, tag in enumerate(self._languages):
             for item in self._draw(tag):
-                loss = self._loss(weights, item) / self._spec.rows
-                torch.autograd.backward(loss * shares[number])
-                seen[number] += self._finite(tag, loss)
+                loss, distance = self._objective(weights, item)
+                self._finite(tag, loss)
+                torch.autograd.backward(loss / self._spec.rows * shares[number])
+                seen[number] += self._finite(tag, distance / self._spec.rows)
         self._running = seen if self._running is None else _MEMORY * self._running + (1 - _MEMORY) * seen
         return {
             name: torch.zeros_like(weight) if weight.grad is None else weight.grad for name, weight in weights.items()
         }
+
+    def _distance_alone(self, weights: Mapping[str, torch.Tensor], item: Item) -> tuple[torch.Tensor, torch.Tensor]:
+        distance = self._distance(weights, item)
+        return distance, distance
 
     @staticmethod
     def _finite(tag: str, loss: torch.Tensor) -> float:

@@ -41,7 +41,8 @@ def test_the_text_itself_becomes_likelier(model, layers_of, batches):
             latents[layer.name] = LatentWeight(
                 solve_weight(weight, SolverSpec(bits=3, group_size=16, mode="fast")), weight
             )
-        Tuner(latents, distance.loss, rows, {"en": 1.0, "sw": 1.0}, TuneSpec(steps=30)).run()
+        spec = TuneSpec(steps=30)
+        Tuner(latents, distance, rows, {"en": 1.0, "sw": 1.0}, spec, objective=distance.with_labels).run()
         changed = copy.deepcopy(model)
         with torch.no_grad():
             for name, latent in latents.items():
@@ -68,9 +69,9 @@ def test_what_the_model_wrote_itself_has_no_labels(bloom, layers_of, batches, la
     seen = []
 
     class Spy(ModelDistance):
-        def loss(self, weights, row):
+        def with_labels(self, weights, row):
             seen.append(row)
-            return super().loss(weights, row)
+            return super().with_labels(weights, row)
 
     monkeypatch.setattr(solve, "ModelDistance", Spy)
     quantize_layers(bloom, layers_of(bloom), batches, labelled(0.2, steps=12, sampled=6))

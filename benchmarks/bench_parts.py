@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from typing import Any
 import torch
 from methods.collect import commit
 
+import inc_laaciq
+from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.calibration.layers import find_layers, linear_layer
 from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
@@ -52,39 +56,60 @@ PARTS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Run the benchmark and write its JSON, anew after every row."""
     options = arguments()
-    asked = [(bits, part) for bits in options.bits for part in options.parts]
+    torch.set_num_threads(1)
     content = {
         "question": __doc__.splitlines()[0],
-        "meta": {
-            **meta(),
-            "commit": commit(),
-            "calibration_tokens": options.calibration_tokens,
-            "evaluation_tokens": options.eval_tokens,
-        },
+        "meta": {**meta(), "commit": commit(), "jobs": options.jobs, "what": what_is_measured(options)},
+    }
+    rows = {(row["bits"], row["part"]): row for row in kept(options.output, content["meta"]["what"])}
+    left = [cell for cell in product(options.bits, options.parts) if cell not in rows]
+    with ProcessPoolExecutor(max_workers=options.jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(measured, options, *cell) for cell in left]
+        try:
+            for done in as_completed(futures):
+                row = done.result()
+                rows[row["bits"], row["part"]] = row
+                print(row, flush=True)
+                order = sorted(rows, key=lambda cell: (-cell[0], list(PARTS).index(cell[1])))
+                write_json_atomic(options.output, {**content, "rows": [rows[cell] for cell in order]})
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def what_is_measured(options: argparse.Namespace) -> dict[str, Any]:
+    """All that a row depends on besides its part and its bits, but for the machine."""
+    package = Path(inc_laaciq.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return {
+        "sources_sha256": digest.hexdigest(),
+        "versions": meta()["versions"],
         "model": {"name": Path(options.model).name, "sha256": load_model(options.model).weights_sha256},
+        "calibration_sha256": read_texts(options.calibration).sha256,
+        "evaluation_sha256": read_texts(options.evaluation).sha256,
+        "calibration_tokens": options.calibration_tokens,
+        "evaluation_tokens": options.eval_tokens,
         "group_size": options.group_size,
     }
-    rows = {(row["bits"], row["part"]): row for row in kept(options.output, content)}
-    left = [cell for cell in asked if cell not in rows]
-    with ProcessPoolExecutor(max_workers=options.jobs, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(measured, options, *cell) for cell in left]):
-            row = done.result()
-            rows[row["bits"], row["part"]] = row
-            print(row, flush=True)
-            order = [cell for cell in ((bits, part) for bits in (4, 3, 2, 8) for part in PARTS) if cell in rows]
-            write_json_atomic(options.output, {**content, "rows": [rows[cell] for cell in order]})
 
 
-def kept(path: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of an earlier run of the same code on the same model and text, which goes on from there."""
+def kept(path: Path, what: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of an earlier run, which goes on from there.
+
+    Raises
+    ------
+    SystemExit
+        If that run measured something else.
+    """
     if not path.is_file():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    same = ("commit", "calibration_tokens", "evaluation_tokens")
-    is_same = all(found["meta"].get(key) == content["meta"][key] for key in same) and all(
-        found[key] == content[key] for key in ("model", "group_size")
-    )
-    return list(found["rows"]) if is_same else []
+    before = found["meta"].get("what", {})
+    if others := [key for key, value in what.items() if before.get(key) != value]:
+        raise SystemExit(f"{path} was measured with other {', '.join(others)}. Remove it, or give another -o")
+    return list(found["rows"])
 
 
 def measured(options: argparse.Namespace, bits: int, part: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ SMALL_BLOOM = HERE.parent / "recipes/small_bloom/README.md"
 SMALL_LLAMA = HERE.parent / "recipes/small_llama/README.md"
 Tables = dict[str, Callable[[], str]]
 STATISTICS = ("mean", "worst", "disparity")
+MEAN_WORST = ("mean", "worst")
 
 
 def main() -> None:
@@ -84,7 +85,9 @@ def rendered(text: str, tables: Tables) -> str:
     """A page with its tables made anew."""
     for name, table in ((name, make()) for name, make in tables.items()):
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-        text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
+        text, n = re.subn(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
+        if n != 1:
+            raise SystemExit(f"the page has {n} places for table {name!r} (<!-- {name}:begin -->), and needs one")
     return text
 
 
@@ -188,14 +191,16 @@ def parts() -> str:
         cells = []
         for bits in widths:
             row = found.get((part, bits))
-            figures = (
-                [row[measure][kind] for measure in ("kl", "degradation") for kind in ("mean", "worst")] if row else []
-            )
-            cells += [f"{1000 * figure:.2f}" for figure in figures] + [f"{row['cpu_seconds']:.0f}"] if row else 5 * [""]
+            if row is None:
+                cells += 5 * [""]
+                continue
+            cells += [f"{1000 * row[measure][kind]:.2f}" for measure in ("kl", "degradation") for kind in MEAN_WORST]
+            cells.append(f"{row['cpu_seconds']:.0f}")
         lines.append(f"| {part} | {' | '.join(cells)} |")
+    tokens = content["meta"]["what"]["evaluation_tokens"]
     return "\n".join(lines) + (
-        f"\n\nThousandths of a nat per token, {content['meta']['evaluation_tokens']} tokens a language of the text "
-        "that choices are made on, one calibration seed."
+        f"\n\nThousandths of a nat per token, {tokens} tokens a language of the text that choices are made on, one "
+        "calibration seed."
     )
 
 

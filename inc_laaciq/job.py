@@ -18,7 +18,7 @@ from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec
 from inc_laaciq.config.specs import NEED_TEXT
 from inc_laaciq.errors import ModelError, NumericError, SpecError
 from inc_laaciq.evaluation.aligned import check_aligned
-from inc_laaciq.fair.solve import what_is_tuned
+from inc_laaciq.fair.solve import unused_labels, what_is_tuned
 from inc_laaciq.planning import Plan, module_bytes, plan_run
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def prepare(
             check(layer.name, layer.weight)
             if run.fp8 is not None:
                 _check_is_linear(source.model, layer.name)
+    if unused := unused_labels(settings, sum(layer.n_weights for layer in layers if layer.weight is not None)):
+        notes.append(unused)
     return Job(
         run=run,
         source=replace(source, model=linear),

@@ -142,8 +142,11 @@ def tuning_note(solution: Solution) -> list[str]:
         f"mode fair kept step {kept['step']} of {solution.tuning['steps']}: on calibration text {text}, the "
         f"worst language's divergence from the float model went from {before:.2f} to {after:.2f} mnat per token"
     )
-    if labels := solution.tuning["labels"]:
+    labels = solution.tuning["labels"]
+    if labels and kept["step"]:
         note += f"; it was also tuned to predict the text itself (labels {labels:g}), which this does not show"
+    elif labels:
+        note += f"; labels {labels:g} had no effect: every later step was further from the float model"
     return [note]
 
 

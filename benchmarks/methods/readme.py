@@ -93,7 +93,8 @@ def _amount(label: str, content: dict[str, Any]) -> str:
 
 
 def _span(found: dict[str, Any]) -> str:
-    return f"{found['median']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    low, high = ("none" if found[end] is None else f"{found[end]:.2f}" for end in ("low", "high"))
+    return f"{found['median']:.2f} [{low}, {high}]"
 
 
 OTHERS = {
@@ -139,6 +140,7 @@ def _other(content: dict[str, Any], label: str, bits: int, size: int) -> str:
     return f"| {' | '.join([*shown, *cells])} |"
 
 
+WITH_LABELS = "la_aciq-fair-labels-0.1"
 LABELLED = {
     "methods_long_text": "small Bloom, four times the text",
     "methods_udhr": OTHERS["methods_udhr"],
@@ -149,25 +151,23 @@ LABELLED = {
 def labels(contents: dict[str, dict[str, Any]]) -> str:
     """What labels change in mode fair, by the loss and by the divergence; results without them are left out."""
     lines = [
-        "| model | bits | loss, mean | worst | KL, mean | worst "
+        "| model | bits | seeds | loss, mean | worst | KL, mean | worst "
         "| labels / none: loss, mean | worst | KL, mean | worst |",
-        "|---" * 10 + "|",
+        "|---" * 11 + "|",
     ]
     kinds = [(measure, kind) for measure in ("degradation", "kl") for kind in ("mean", "worst")]
     for name, content in contents.items():
-        with_labels = {
-            entry["bits"]: entry for entry in content["summary"] if entry["method"] == "la_aciq-fair-labels-0.1"
-        }
-        without = {entry["bits"]: entry for entry in content["summary"] if entry["method"] == "la_aciq-fair"}
+        found = {(entry["method"], entry["bits"], entry["group_size"]): entry for entry in content["summary"]}
         for entry in content["ratios"]:
-            if (entry["ours"], entry["baseline"]) == ("la_aciq-fair-labels-0.1", "la_aciq-fair"):
-                bits = entry["bits"]
+            if (entry["ours"], entry["baseline"]) == (WITH_LABELS, "la_aciq-fair"):
+                grid = entry["bits"], entry["group_size"]
+                before, after = (found[(method, *grid)] for method in ("la_aciq-fair", WITH_LABELS))
                 both = [
-                    f"{1000 * without[bits][measure][kind]:.2f} → {1000 * with_labels[bits][measure][kind]:.2f}"
-                    for measure, kind in kinds
+                    f"{1000 * before[measure][kind]:.2f} → {1000 * after[measure][kind]:.2f}" for measure, kind in kinds
                 ]
                 spans = [_span(entry[measure][kind]) for measure, kind in kinds]
-                lines.append(f"| {LABELLED[name]} | {bits} | {' | '.join([*both, *spans])} |")
+                seeds = after["seeds"]
+                lines.append(f"| {LABELLED[name]} | {grid[0]} | {seeds} | {' | '.join([*both, *spans])} |")
     return "\n".join(lines) + (
         "\n\nThousandths of a nat per UTF-8 byte, without labels → with a share of 0.1; 95 % intervals over documents "
         "and seeds."

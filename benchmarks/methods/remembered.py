@@ -19,9 +19,7 @@ class Remembered:
 
     def __init__(self, model: torch.nn.Module, limit: int | None = None) -> None:
         self._model = model.eval()
-        free = available_memory()
-        share = LIMIT if free is None else int(SHARE * free)
-        self._left = min(LIMIT, share) if limit is None else limit
+        self._left = _share() if limit is None else limit
         self._logits: dict[tuple[torch.Size, bytes, bytes], torch.Tensor] = {}
         self.config: Any = model.config  # the evaluation asks for the vocabulary and the longest row
 
@@ -35,3 +33,8 @@ class Remembered:
             self._left -= logits.nbytes
             self._logits[key] = logits
         return logits
+
+
+def _share() -> int:
+    free = available_memory()
+    return LIMIT if free is None else min(LIMIT, int(SHARE * free))

@@ -88,8 +88,11 @@ class RunSpec:
         }
         if self.approach != "post_training_static_quant":
             settings["activation"] = None
+        # Settings without what came later keep their digest.
         if self.fp8 is None:
-            del settings["fp8"]  # so that settings without it keep their digest
+            del settings["fp8"]
+        if not self.la_aciq.fair.labels:
+            del settings["la_aciq"]["fair"]["labels"]
         return settings
 
     @property

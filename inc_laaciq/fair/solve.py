@@ -44,6 +44,16 @@ def what_is_tuned(settings: LaaciqSpec, n_weights: int) -> Tune:
     return "model" if n_weights <= _WHOLE else "blocks"
 
 
+def unused_labels(settings: LaaciqSpec, n_weights: int) -> str | None:
+    """Why labels that were asked for have no effect on a model with so many weights to quantize; None if they have."""
+    if settings.mode != "fair" or not settings.fair.labels or what_is_tuned(settings, n_weights) == "model":
+        return None
+    return (
+        f"la_aciq.fair.labels has no effect: {n_weights / 1e6:.0f} million weights are tuned block by block, and a "
+        "block predicts no text. Set la_aciq.fair.tune to model, or labels to 0"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fair:
     """What mode `fair` found.
@@ -133,12 +143,8 @@ def _solve(
     kind = what_is_tuned(settings, n_weights)
     if kind == "model":
         _check_memory(n_weights)
-    elif settings.fair.labels:
-        logger.warning(
-            "la_aciq.fair.labels has no effect: a model of %.0f million weights is tuned block by block, and a block "
-            "predicts no text",
-            n_weights / 1e6,
-        )
+    if unused := unused_labels(settings, n_weights):
+        logger.warning(unused)
     pieces = {tag: list(rows) for tag, rows in batches.items()}
     if kind == "blocks":  # whose rows are drawn one by one
         pieces = {tag: [row[None] for batch in group for row in batch] for tag, group in pieces.items()}

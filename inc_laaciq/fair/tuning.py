@@ -23,7 +23,7 @@ from inc_laaciq.quant.solver import QuantizedWeight
 
 Item = TypeVar("Item")
 
-_MEMORY = 0.85  # share of the languages' losses so far in their running mean
+_MEMORY = 0.85  # share of the languages' distances so far in their running mean
 _BETAS = (0.9, 0.98)
 
 
@@ -65,8 +65,8 @@ class Tuned:
     weights : mapping of layer -> QuantizedWeight
         As they were at the step whose worst language was best on the held-out rows; a language's weight counts there.
     history : tuple of dict
-        For each look: step, the loss of every language on its held-out rows, and the worst of them, each multiplied by
-        what its language counts. A language of a single row has none to hold out, and is looked at on that.
+        For each look: step, the distance of every language on its held-out rows, and the worst of them, each multiplied
+        by what its language counts. A language of a single row has none to hold out, and is looked at on that.
     step : int
         That was kept.
     is_held_out : bool
@@ -181,8 +181,8 @@ class Tuner(Generic[Item]):
         return distance, distance
 
     @staticmethod
-    def _finite(tag: str, loss: torch.Tensor) -> float:
-        value = float(loss.detach())
+    def _finite(tag: str, distance: torch.Tensor) -> float:
+        value = float(distance.detach())
         if not math.isfinite(value):
             raise NumericError(f"{tag}: the distance from the float model is {value}. Check the model's predictions")
         return value
@@ -196,7 +196,7 @@ class Tuner(Generic[Item]):
         return torch.softmax(self._emphasis.log() + self._spec.tilt * ahead, 0)
 
     def _worst(self, losses: Mapping[str, float]) -> float:
-        """Largest loss, each multiplied by what its language counts relative to the others."""
+        """Largest distance, each multiplied by what its language counts relative to the others."""
         count = self._emphasis * len(self._emphasis)
         return max(float(count[number]) * losses[tag] for number, tag in enumerate(self._languages))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,9 @@ from inc_laaciq.calibration.layers import linear_layer
 from inc_laaciq.config import FairSpec
 from inc_laaciq.errors import SpecError
 from inc_laaciq.fair import solve
-from inc_laaciq.fair.distance import ModelDistance, Row
-from inc_laaciq.fair.tuning import Tuner, TuneSpec
+from inc_laaciq.fair.distance import ModelDistance
+from inc_laaciq.fair.tuning import Tuner
 from inc_laaciq.layerwise import quantize_layers
-from inc_laaciq.quant.latent import LatentWeight
-from inc_laaciq.quant.solver import SolverSpec
-from inc_laaciq.quant.solver import solve as solve_weight
 from inc_laaciq.run_report import tuning_note
 
 
@@ -30,32 +28,64 @@ def labelled(settings):
     return make
 
 
-def test_the_text_itself_becomes_likelier(model, layers_of, batches):
-    distance = ModelDistance(model, {"use_cache": False})
-    loss = {}
-    for share in (0.0, 0.3):
-        rows = {tag: [Row(ids=ids[None], labels=share) for ids in group[0]] for tag, group in batches.items()}
-        latents = {}
-        for layer in layers_of(model):
-            weight = linear_layer(model, layer.name).weight.detach()
-            latents[layer.name] = LatentWeight(
-                solve_weight(weight, SolverSpec(bits=3, group_size=16, mode="fast")), weight
-            )
-        spec = TuneSpec(steps=30)
-        Tuner(latents, distance, rows, {"en": 1.0, "sw": 1.0}, spec, objective=distance.with_labels).run()
-        changed = copy.deepcopy(model)
-        with torch.no_grad():
-            for name, latent in latents.items():
-                linear_layer(changed, name).weight.copy_(latent.weight())
-            loss[share] = sum(float(changed(input_ids=group[0], labels=group[0]).loss) for group in batches.values())
-    assert loss[0.3] < loss[0.0] - 0.1
+@pytest.fixture
+def last_step_is_kept(monkeypatch):
+    """Random weights are no better for being tuned, so the first step would be kept, whatever is tuned for."""
+    looks = itertools.count()
+    monkeypatch.setattr(Tuner, "_check", lambda tuner: dict.fromkeys(tuner._held_out, 1 / (1 + next(looks))))
 
 
+def loss(model, weights, batches):
+    """Sum over the languages of the loss of the calibration text, nats per token."""
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            linear_layer(changed, name).weight.copy_(weight.dequantize())
+        return sum(float(changed(input_ids=group[0], labels=group[0]).loss) for group in batches.values())
+
+
+@pytest.mark.usefixtures("last_step_is_kept")
+def test_the_text_itself_becomes_likelier(model, layers_of, batches, labelled):
+    plain, some = (quantize_layers(model, layers_of(model), batches, labelled(share, steps=30)) for share in (0.0, 0.3))
+    assert loss(model, some.weights, batches) < loss(model, plain.weights, batches) - 0.04
+
+
+@pytest.mark.usefixtures("last_step_is_kept")
 def test_labels_are_recorded_and_the_report_says_so(bloom, layers_of, batches, labelled):
     none, some = (quantize_layers(bloom, layers_of(bloom), batches, labelled(share, steps=2)) for share in (0.0, 0.3))
     assert [solution.tuning["labels"] for solution in (none, some)] == [0.0, 0.3]
     assert "labels" not in tuning_note(none)[0]
     assert "tuned to predict the text itself (labels 0.3), which this does not show" in tuning_note(some)[0]
+
+
+def test_the_report_says_if_nothing_that_was_tuned_was_kept(bloom, layers_of, batches, labelled):
+    solution = quantize_layers(bloom, layers_of(bloom), batches, labelled(0.3, steps=20))
+    assert solution.tuning["kept"] == 0
+    assert tuning_note(solution)[0].endswith(
+        "labels 0.3 had no effect: every later step was further from the float model"
+    )
+
+
+def test_what_a_language_counts_goes_by_its_divergence_alone(bloom, layers_of, batches, labelled, monkeypatch):
+    divergences, running = [], []
+
+    class Spy(ModelDistance):
+        def with_labels(self, weights, row):
+            objective, divergence = super().with_labels(weights, row)
+            divergences.append(divergence.item())
+            return objective, divergence
+
+    shares = Tuner._shares
+
+    def seen(tuner):
+        running.append(None if tuner._running is None else tuner._running.clone())
+        return shares(tuner)
+
+    monkeypatch.setattr(solve, "ModelDistance", Spy)
+    monkeypatch.setattr(Tuner, "_shares", seen)
+    quantize_layers(bloom, layers_of(bloom), batches, labelled(0.9, steps=2))
+    assert running[0] is None
+    torch.testing.assert_close(running[1], torch.tensor(divergences[:2]))
 
 
 def test_held_out_rows_are_looked_at_without_labels(bloom, layers_of, batches, labelled):
@@ -81,10 +111,15 @@ def test_what_the_model_wrote_itself_has_no_labels(bloom, layers_of, batches, la
     assert 0 < sum(written) < len(written)
 
 
-def test_no_labels_change_nothing(bloom, layers_of, batches, settings, labelled):
+def test_without_labels_it_is_the_divergence_alone_that_is_tuned(bloom, layers_of, batches, labelled, monkeypatch):
     layers = layers_of(bloom)
-    first, again = (quantize_layers(bloom, layers, batches, how) for how in (settings(steps=5), labelled(0.0, steps=5)))
-    assert all(torch.equal(first.weights[name].codes, again.weights[name].codes) for name in first.weights)
+    first = quantize_layers(bloom, layers, batches, labelled(0.0, steps=20, sampled=5))
+    monkeypatch.setattr(ModelDistance, "with_labels", lambda self, weights, row: 2 * (self(weights, row),))
+    again = quantize_layers(bloom, layers, batches, labelled(0.0, steps=20, sampled=5))
+    assert first.tuning == again.tuning
+    for name, weight in first.weights.items():
+        assert torch.equal(weight.codes, again.weights[name].codes)
+        assert torch.equal(weight.scale, again.weights[name].scale)
 
 
 @pytest.mark.parametrize("tune", ["blocks", "none"])
@@ -100,3 +135,4 @@ def test_a_model_too_large_to_be_tuned_as_a_whole_is_told_that_labels_have_no_ef
     solution = quantize_layers(bloom, layers_of(bloom), batches, labelled(0.1, tune="auto", steps=2))
     assert solution.tuning["tuned"] == "blocks"
     assert "la_aciq.fair.labels has no effect" in caplog.text
+    assert "Set la_aciq.fair.tune to model, or labels to 0" in caplog.text

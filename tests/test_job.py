@@ -85,3 +85,14 @@ def test_an_incomplete_record_of_an_output_is_refused(tmp_path, lost):
     (tmp_path / "laaciq.json").write_text(json.dumps(record))
     with pytest.raises(IntegrityError, match=rf"laaciq.json: it is not a complete record \(KeyError\('{lost}'\)\)"):
         evaluate_model(tmp_path)
+
+
+def test_labels_without_effect_on_a_large_model_are_in_the_notes(folder, monkeypatch):
+    from inc_laaciq.fair import solve
+
+    asked = spec(folder, mode="fair", fair={"labels": 0.1})
+    assert not [note for note in prepare(asked).notes if "labels" in note]
+    monkeypatch.setattr(solve, "_WHOLE", 1)
+    (note,) = [note for note in prepare(asked).notes if "labels" in note]
+    assert note.endswith("Set la_aciq.fair.tune to model, or labels to 0")
+    assert not [note for note in prepare(spec(folder, mode="fair")).notes if "labels" in note]

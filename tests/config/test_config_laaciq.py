@@ -82,6 +82,15 @@ def test_fair_is_read(read: Read) -> None:
     )
 
 
+def test_labels_change_the_digest_and_their_absence_does_not(read: Read) -> None:
+    none, zero, some = (
+        read(_section("mode: fair", f"fair: {{{given}}}")) for given in ("", "labels: 0", "labels: 0.1")
+    )
+    assert none.digest == zero.digest != some.digest
+    assert "labels" not in none.as_dict()["la_aciq"]["fair"]
+    assert some.as_dict()["la_aciq"]["fair"]["labels"] == 0.1
+
+
 @pytest.mark.parametrize(
     ("mode", "fair", "reason"),
     [

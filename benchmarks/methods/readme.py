@@ -110,6 +110,8 @@ AGAINST = (
     ("inc-awq", "multilingual"),
     ("inc-gptq", "english"),
     ("inc-gptq", "multilingual"),
+    ("inc-autoround", "english"),
+    ("inc-autoround", "multilingual"),
     ("la_aciq-balanced", "multilingual"),
     ("la_aciq-balanced-pooled", "multilingual"),
 )

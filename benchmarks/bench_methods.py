@@ -21,9 +21,8 @@ import json
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from methods.collect import collect, commit, ordered
 from methods.registry import METHOD_VERSION, METHODS, LayersError, Method, NotRunError
 from methods.report import markdown, picture
 from methods.work import do, do_in_process
+from methods.workers import pool
 
 from inc_laaciq.errors import LaaciqError
 from inc_laaciq.output import check_file, write_json_atomic, write_text_atomic
@@ -178,9 +178,9 @@ def work(missing: list[Cell], bench: Bench, *, jobs: int, keep_going: bool) -> l
             except recorded as error:
                 refuse(cell, error)
         return not_run
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    processes = pool(jobs)
     try:
-        futures = {pool.submit(do_in_process, cell, bench.options): cell for cell in waiting}
+        futures = {processes.submit(do_in_process, cell, bench.options): cell for cell in waiting}
         for future in as_completed(futures):
             done += 1
             try:
@@ -188,7 +188,7 @@ def work(missing: list[Cell], bench: Bench, *, jobs: int, keep_going: bool) -> l
             except recorded as error:
                 refuse(futures[future], error)
     finally:
-        pool.shutdown(cancel_futures=True)
+        processes.shutdown(cancel_futures=True)
     return not_run
 
 

@@ -14,14 +14,14 @@ import copy
 import hashlib
 import json
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from methods.collect import commit
+from methods.workers import pool
 
 import inc_laaciq
 from inc_laaciq.calibration.corpus import read_texts
@@ -63,8 +63,8 @@ def main() -> None:
     }
     rows = {(row["bits"], row["part"]): row for row in kept(options.output, content["meta"]["what"])}
     left = [cell for cell in product(options.bits, options.parts) if cell not in rows]
-    with ProcessPoolExecutor(max_workers=options.jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(measured, options, *cell) for cell in left]
+    with pool(options.jobs) as processes:
+        futures = [processes.submit(measured, options, *cell) for cell in left]
         try:
             for done in as_completed(futures):
                 row = done.result()
@@ -73,7 +73,7 @@ def main() -> None:
                 order = sorted(rows, key=lambda cell: (-cell[0], list(PARTS).index(cell[1])))
                 write_json_atomic(options.output, {**content, "rows": [rows[cell] for cell in order]})
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
             raise
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
 import json
 import time
 from concurrent.futures import as_completed
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from methods.cells import sources_sha256
 from methods.collect import commit
 from methods.workers import pool
 
-import inc_laaciq
 from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.calibration.layers import find_layers, linear_layer
@@ -79,12 +78,8 @@ def main() -> None:
 
 def what_is_measured(options: argparse.Namespace) -> dict[str, Any]:
     """All that a row depends on besides its part and its bits, but for the machine."""
-    package = Path(inc_laaciq.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return {
-        "sources_sha256": digest.hexdigest(),
+        "sources_sha256": sources_sha256(None),
         "versions": meta()["versions"],
         "model": {"name": Path(options.model).name, "sha256": load_model(options.model).weights_sha256},
         "calibration_sha256": read_texts(options.calibration).sha256,

@@ -106,10 +106,10 @@ _SOLVING = ("calibration", "fair", "layerwise.py", "quant", "scaling.py")
 
 
 @cache
-def sources_sha256() -> str:
-    """Hash of the Python files that solve."""
+def sources_sha256(parts: tuple[str, ...] | None = _SOLVING) -> str:
+    """Hash of the package's Python files: of those that solve, or of all of them with None."""
     folder = Path(inc_laaciq.__file__).parent
-    files = [path for path in folder.rglob("*.py") if path.relative_to(folder).parts[0] in _SOLVING]
+    files = [path for path in folder.rglob("*.py") if parts is None or path.relative_to(folder).parts[0] in parts]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())

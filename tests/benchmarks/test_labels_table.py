@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from methods import readme
 
 
-def content(**ratio):
+def content():
     def figures(factor):
         return dict.fromkeys(("mean", "worst"), factor * 0.001)
 
@@ -23,7 +23,7 @@ def content(**ratio):
             "kl": figures(2 * factor),
         }
 
-    span = {"median": 0.5, "low": 0.4, "high": None, **ratio}
+    span = {"median": 0.5, "low": 0.4, "high": None}
     return {
         "summary": [
             *(summary("la_aciq-fair", 2 * size / 32, size) for size in (32, 64)),

@@ -7,8 +7,9 @@
 
 PYTHON ?= python3.11
 PIP_ARGS ?=
-# A file's tests stay together: they share models and exports that take long to make.
-PYTEST_ARGS ?= -n auto --dist loadfile
+# A file's tests stay together: they share models and exports that take long to make. A process that crashes ends the
+# run: pytest-xdist would start another and then wait for ever.
+PYTEST_ARGS ?= -n auto --dist loadfile --max-worker-restart 0
 EXTRAS := adaptor,datasets,openvino,genai,dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false

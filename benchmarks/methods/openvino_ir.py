@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from inc_laaciq.backends.openvino_ir import openvino_core
+
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
@@ -51,9 +53,7 @@ def exported(source: Any, cache: Path) -> Path:
 
 def read(path: Path) -> Any:
     """The IR as an object that may be changed."""
-    import openvino
-
-    return openvino.Core().read_model(str(path))
+    return openvino_core().read_model(str(path))
 
 
 def linear_nodes(model: Any) -> dict[str, Any]:
@@ -104,9 +104,7 @@ class OpenVINOModel:
     """
 
     def __init__(self, model: Any, config: Any) -> None:
-        import openvino
-
-        compiled = openvino.Core().compile_model(model, "CPU", EXACT)
+        compiled = openvino_core().compile_model(model, "CPU", EXACT)
         self.config = config
         self._inputs = {name for entry in compiled.inputs for name in entry.names}
         self._request = compiled.create_infer_request()

@@ -8,6 +8,7 @@ have other names.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -51,6 +52,17 @@ def require_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which is never freed.
+
+    Each core gives the thread that first compiles with it a stack for signals, and puts back the one before when it is
+    freed.  Of two that are not freed in reverse order the second puts back a stack that is gone, and the next signal,
+    Ctrl-C too, is a segmentation fault (OpenVINO 2026.4).
+    """
+    return require_openvino().Core()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what optimum-intel, NNCF and torch's tracer print or log below an error, unless logs are wanted."""
@@ -79,9 +91,8 @@ def read_ir(path: Path) -> Any:
     IntegrityError
         If OpenVINO cannot read it.
     """
-    openvino = require_openvino()
     try:
-        return openvino.Core().read_model(str(path))
+        return openvino_core().read_model(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise IntegrityError(f"{path}: OpenVINO cannot read it ({reason}). Export the model again") from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inc_laaciq.backends.openvino_ir import quiet, require_openvino
+from inc_laaciq.backends.openvino_ir import openvino_core, quiet
 from inc_laaciq.errors import ModelError
 from inc_laaciq.export_format import Runtime
 
@@ -53,7 +53,7 @@ class OpenVINOModel:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         _check_ends(model)
-        compiled = require_openvino().Core().compile_model(model, "CPU", settings)
+        compiled = openvino_core().compile_model(model, "CPU", settings)
         self.config = config
         self.properties = {name.lower(): _word(compiled.get_property(name)) for name in _PROPERTIES}
         self._inputs = {name for entry in compiled.inputs for name in entry.names}

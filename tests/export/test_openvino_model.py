@@ -10,7 +10,7 @@ from openvino import opset13
 from stamps import read_stamp
 
 from inc_laaciq.backends.openvino_export import save_ir
-from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, read_ir, stamp
+from inc_laaciq.backends.openvino_ir import let_cache_be_compressed, openvino_core, read_ir, stamp
 from inc_laaciq.backends.openvino_model import OpenVINOModel
 from inc_laaciq.errors import IntegrityError, ModelError
 
@@ -38,7 +38,7 @@ def request_of(float_ir):
     """An inference request of OpenVINO's own, and its inputs for the tokens of the test."""
 
     def make(tokens):
-        request = openvino.Core().compile_model(float_ir("llama").read(), "CPU", EXACT).create_infer_request()
+        request = openvino_core().compile_model(float_ir("llama").read(), "CPU", EXACT).create_infer_request()
         mask = tokens["attention_mask"]
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return request, {

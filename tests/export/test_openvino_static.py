@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from inc_laaciq.backends.openvino_export import save_ir
-from inc_laaciq.backends.openvino_ir import linear_nodes, read_ir
+from inc_laaciq.backends.openvino_ir import linear_nodes, openvino_core, read_ir
 from inc_laaciq.backends.openvino_static import put_ranges
 from inc_laaciq.backends.openvino_weights import check_stored, put_weights
 from inc_laaciq.quant.activation import Range
@@ -53,7 +53,7 @@ def run(model, outputs, tokens):
         "position_ids": (mask.cumsum(-1) - 1).clamp(min=0).numpy(),
         "beam_idx": np.arange(len(mask), dtype=np.int32),
     }
-    found = openvino.Core().compile_model(changed, "CPU", settings).create_infer_request().infer(feed)
+    found = openvino_core().compile_model(changed, "CPU", settings).create_infer_request().infer(feed)
     return [found[index] for index in range(len(outputs))]
 
 
@@ -92,7 +92,7 @@ def test_zero_is_a_level(stored):
 
 def run_constant(node, port):
     model = openvino.Model([node.input_value(port)], [])
-    return openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0].reshape(())
+    return openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0].reshape(())
 
 
 def test_the_processor_multiplies_integers(float_ir, tmp_path):
@@ -106,7 +106,7 @@ def test_the_processor_multiplies_integers(float_ir, tmp_path):
     save_ir(model, tmp_path / "model.xml")
     stored = read_ir(tmp_path / "model.xml")
     check_stored(stored, weights)
-    compiled = openvino.Core().compile_model(stored, "CPU")
+    compiled = openvino_core().compile_model(stored, "CPU")
     kinds = {}
     for node in compiled.get_runtime_model().get_ops():
         facts = node.get_rt_info()

@@ -15,7 +15,7 @@ from tiny_models import ARCHITECTURES
 from torch import nn
 
 from inc_laaciq.backends.openvino_export import save_ir
-from inc_laaciq.backends.openvino_ir import embedding_nodes, linear_nodes, read_ir
+from inc_laaciq.backends.openvino_ir import embedding_nodes, linear_nodes, openvino_core, read_ir
 from inc_laaciq.backends.openvino_model import OpenVINOModel
 from inc_laaciq.backends.openvino_static import put_ranges
 from inc_laaciq.backends.openvino_weights import check_stored, put_weights, store_in_half, stored_bytes, stored_weights
@@ -61,7 +61,7 @@ def codes_of(node):
     while value.get_type_name() != "Constant":
         value = value.input_value(0).get_node()
     model = openvino.Model([opset13.convert(value, openvino.Type.f32)], [])
-    codes = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
+    codes = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
     return codes.reshape(len(codes), -1), value.get_element_type().get_type_name()
 
 
@@ -186,7 +186,7 @@ class _Twice(nn.Module):
 
 def run(model, ids):
     settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
-    return openvino.Core().compile_model(model, "CPU", settings)([ids.numpy()])[0]
+    return openvino_core().compile_model(model, "CPU", settings)([ids.numpy()])[0]
 
 
 def test_a_module_that_runs_twice_is_quantized_at_both_places():

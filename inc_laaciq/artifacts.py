@@ -96,8 +96,8 @@ def _write_record(found: Outcome | Exported, output: OutputFolder, sizes: dict[s
     report["bytes"] = sizes
     # Without the results, which hold the time of the run: the record of equal runs is equal.
     report["files"] = {
-        path.name: sha256_of_files([path])
-        for path in sorted(folder.iterdir())
+        path.relative_to(folder).as_posix(): sha256_of_files([path])
+        for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in REPORTS
     }
     write_json_atomic(folder / "laaciq.json", report)

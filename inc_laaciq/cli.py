@@ -75,7 +75,7 @@ _model = click.option(
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder for the result.  [default: <config name>-output]"
 )
-@click.option("--overwrite", is_flag=True, help="Replace an output folder that is there; the swap is atomic.")
+@click.option("--overwrite", is_flag=True, help="Replace an output folder that is there, once the new one is complete.")
 @click.option("--keep-failed", is_flag=True, help="If the gate fails, keep the model as OUTPUT.failed.")
 @click.option("--strict", is_flag=True, help="If the gate is not certain, fail too, with exit code 4.")
 @click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from inc_laaciq.errors import DataError, SpecError
+from inc_laaciq.errors import DataError, MismatchError, SpecError
 
 if TYPE_CHECKING:
     from inc_laaciq.config.policy import Policy
@@ -154,9 +154,16 @@ def _judge(
     from inc_laaciq.report.render import write_reports
     from inc_laaciq.report.terminal import print_run
 
+    before = _baseline(candidate, baseline)
+    ours, theirs = (read_evaluation(path, policy.tasks) for path in (candidate, before))
+    if before.resolve() in (candidate.resolve(), (candidate / "results.json").resolve()):
+        raise MismatchError(
+            f"{candidate} is given as its own baseline, which shows no harm whatever the model does. Give the results "
+            "of the float model as --baseline"
+        )
     document = judge(
-        read_evaluation(candidate, policy.tasks),
-        read_evaluation(_baseline(candidate, baseline), policy.tasks),
+        ours,
+        theirs,
         policy,
         previous=None if previous is None else read_evaluation(previous, policy.tasks),
         today=today,

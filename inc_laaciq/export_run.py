@@ -27,7 +27,7 @@ from inc_laaciq.output.disk import remove_tree
 from inc_laaciq.pipeline import calibration_loader, check_memory, evaluation_losses, gate_criterion
 from inc_laaciq.provenance import versions
 from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec, solve
-from inc_laaciq.run_report import Losses, Measured, run_report, run_results
+from inc_laaciq.run_report import Losses, Measured, missing_languages, run_report, run_results
 from inc_laaciq.tuning.criterion import LanguageCriterion
 from inc_laaciq.tuning.search import search
 from inc_laaciq.tuning.solving import Solver
@@ -202,7 +202,7 @@ def run_export(
     return Exported(
         report=report,
         baseline=run_results(job, baseline, kind="float"),
-        results=run_results(job, candidate, kind="openvino"),
+        results=run_results(job, candidate, kind="openvino", missing=missing_languages(job, solution)),
         solution=solution,
         embeddings=models.embeddings,
     )

@@ -17,7 +17,7 @@ from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.evaluation.losses import SentenceLosses
 from inc_laaciq.job import Job
 from inc_laaciq.planning import Plan
-from inc_laaciq.run_report import Losses, Measured, run_report, run_results, without_text
+from inc_laaciq.run_report import Losses, Measured, missing_languages, run_report, run_results, without_text
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
 
 COMPARISONS = ("rtn",)
@@ -104,7 +104,7 @@ def run_quantization(
     return Outcome(
         report={**report, "api": api},
         baseline=run_results(job, baseline, kind="float"),
-        results=run_results(job, candidate, kind="inc"),
+        results=run_results(job, candidate, kind="inc", missing=missing_languages(job, solution)),
         quantized=quantized,
     )
 

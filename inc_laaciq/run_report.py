@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,13 @@ class Measured:
     others: Mapping[str, Losses] = field(default_factory=dict)
 
 
-def run_results(job: Job, losses: Losses | None, *, kind: str) -> dict[str, Any] | None:
-    """Content of `baseline.json` or `results.json`; None without evaluation text."""
+def run_results(
+    job: Job, losses: Losses | None, *, kind: str, missing: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
+    """Content of `baseline.json` or `results.json`; None without evaluation text.
+
+    `missing` are the languages that were not measured, with the reason; without it, those without evaluation text.
+    """
     if losses is None or job.evaluation is None:
         return None
     source = {"name": model_name(job.source.source), "sha256": job.source.weights_sha256}
@@ -58,8 +63,8 @@ def run_results(job: Job, losses: Losses | None, *, kind: str) -> dict[str, Any]
         meta=meta(),
         model={**source, "kind": kind, **({"runtime": "default"} if kind == "openvino" else {})},
         tokenizer={"sha256": job.source.tokenizer_sha256},
-        texts=_texts(job.run.la_aciq.evaluation, job.evaluation) or {},
-        missing=dict.fromkeys(job.evaluation.missing, "no text was found"),
+        texts=_texts(job.run.la_aciq.evaluation, job.evaluation, without_text(job)) or {},
+        missing=dict.fromkeys(job.evaluation.missing, "no text was found") if missing is None else missing,
         reference=None if is_float else {**source, "kind": "float"},
         configuration_sha256=None if is_float else job.run.digest,
     )
@@ -87,7 +92,7 @@ def run_report(
         "model": {"name": model_name(job.source.source), "sha256": job.source.weights_sha256},
         "texts": {
             "calibration": _texts(settings.calibration, job.calibration),
-            "evaluation": _texts(settings.evaluation, job.evaluation),
+            "evaluation": _texts(settings.evaluation, job.evaluation, without_text(job)),
         },
         "layers": [_layer_entry(layer, solution) for layer in solution.layers],
         "folds": [_fold_entry(fold) for fold in solution.folds],
@@ -152,17 +157,15 @@ def tuning_note(solution: Solution) -> list[str]:
 
 def judge_run(job: Job, solution: Solution, measured: Measured) -> dict[str, Any]:
     """The gate document of a run; without evaluation text its verdict is NOT-RUN."""
-    missing = without_text(job)
-    missing |= {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
     return judge(
-        _evaluation(job, measured.candidate, measured.kind, missing),
-        _evaluation(job, measured.baseline, "float", {}),
+        _evaluation(job, measured.candidate, measured.kind, missing_languages(job, solution)),
+        _evaluation(job, measured.baseline, "float", None),
         job.run.la_aciq.gate,
     )
 
 
-def _evaluation(job: Job, losses: Losses | None, kind: str, missing: Mapping[str, str]) -> Evaluation:
-    results = run_results(job, losses, kind=kind)
+def _evaluation(job: Job, losses: Losses | None, kind: str, missing: Mapping[str, str] | None) -> Evaluation:
+    results = run_results(job, losses, kind=kind, missing=missing)
     return Evaluation(
         source="baseline.json" if kind == "float" else "results.json",
         id=content_id(results) if results is not None else "",
@@ -171,8 +174,14 @@ def _evaluation(job: Job, losses: Losses | None, kind: str, missing: Mapping[str
         tokenizer={"sha256": job.source.tokenizer_sha256},
         texts=results["texts"] if results is not None else {},
         losses=losses or {},
-        missing=missing,
+        missing=missing or {},
     )
+
+
+def missing_languages(job: Job, solution: Solution) -> dict[str, str]:
+    """Languages that no figure of this run can let pass, with the reason."""
+    failed = {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
+    return without_text(job) | failed
 
 
 def without_text(job: Job) -> dict[str, str]:
@@ -238,13 +247,13 @@ def _fold_entry(fold: Fold) -> dict[str, Any]:
     }
 
 
-def _texts(spec: TextSpec | None, corpus: Corpus | None) -> dict[str, Any] | None:
+def _texts(spec: TextSpec | None, corpus: Corpus | None, more: Iterable[str] = ()) -> dict[str, Any] | None:
     if spec is None or corpus is None:
         return None
     return {
         "source": spec.texts if isinstance(spec.texts, str) else dict(spec.texts),
         "sha256": corpus.sha256,
-        "languages": sorted([*corpus.texts, *corpus.missing]),
+        "languages": sorted({*corpus.texts, *corpus.missing, *more}),
         "tokens_per_language": spec.tokens_per_language,
         "seed": spec.seed,
         **({"aligned": True} if spec.aligned else {}),

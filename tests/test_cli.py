@@ -261,6 +261,11 @@ def test_language_that_was_calibrated_and_cannot_be_judged_never_passes(main, tm
     done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "Hindi" in done.stdout
+    again = main("gate", tmp_path / "out.failed", "--max-degradation", "50%")  # from what was written of it
+    assert again.returncode == 3, again.stdout
+    assert "no evaluation text was found" in again.stdout
+    record = json.loads((tmp_path / "out.failed" / "laaciq.json").read_text(encoding="utf-8"))
+    assert {"en", "fi", "hi"} <= set(record["texts"]["evaluation"]["languages"])  # which `evaluate` goes by
 
 
 @pytest.mark.inc

@@ -563,3 +563,16 @@ class TestEnvironment:
         changed["languages"]["sw"]["tokens"] += 1
         (tmp_path / "tampered.json").write_text(json.dumps(changed), encoding="utf-8")
         assert "language 'sw': tokens" in error(gate("tampered.json", "--max-degradation", "5%"))
+
+
+def test_a_candidate_is_not_its_own_baseline(main, tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("language,loss\nen,3.0\nsw,4.0\n", encoding="utf-8")
+    link = tmp_path / "b.csv"
+    link.symlink_to(file)
+    for baseline in (file, link):
+        done = main("gate", file, "--baseline", baseline, "--max-degradation", "5%")
+        assert "its own baseline" in error(done, 5)
+    copied = tmp_path / "c.csv"
+    copied.write_bytes(file.read_bytes())
+    assert main("gate", file, "--baseline", copied, "--max-degradation", "5%").returncode == 0

@@ -280,7 +280,7 @@ def _estimate(
     if change.counts is not None:
         harmed, helped = change.counts
         bounds = proportions.accuracy_bounds(harmed, helped, change.n, confidence)
-        least = bounds.upper - bounds.value + proportions.noise(harmed, helped, change.n)
+        least = bounds.upper - bounds.value + proportions.noise(harmed, helped, change.n, languages)
         return bounds, proportions.accuracy_p_above(harmed, helped, change.n, margin), least
     known = change.logarithm or change.sample
     if change.sample is None or known is None or not math.isfinite(known.standard_error):

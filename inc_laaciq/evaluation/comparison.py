@@ -111,12 +111,13 @@ class Comparison:
         if policy is not None:
             judged = {rule.pattern for rule in policy.tasks if rule.max_degradation or rule.max_disparity}
             of_tasks = {tag for task, tags in self.candidate.tasks.items() if task in judged for tag in tags}
-            known = {*self.candidate.losses, *of_tasks, *found}
-            # A bound of a language's own is a demand for its figures too, for else it would be kept by nobody.
-            bounded = [tag for tag, rule in policy.languages.items() if rule.max_degradation is not None]
-            for tag in (*policy.required_languages, *bounded):
-                if not any(is_same(tag, other) for other in known):
-                    found.setdefault(tag, "the policy requires it, and there are no results for it")
+            # A bound of a language's own is a demand for its likelihood, for else it would be kept by nobody.
+            own = [tag for tag, rule in policy.languages.items() if rule.max_degradation is not None]
+            for tags, what, also in ((own, "likelihood", ()), (policy.required_languages, "results", of_tasks)):
+                known = {*self.candidate.losses, *found, *also}
+                for tag in tags:
+                    if not any(is_same(tag, other) for other in known):
+                        found.setdefault(tag, f"the policy requires it, and there is no {what} of it")
         return dict(sorted(found.items()))
 
     def languages(self) -> tuple[str, ...]:

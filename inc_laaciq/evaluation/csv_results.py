@@ -6,7 +6,8 @@ semicolons or tabs are between them.
 
 What the rows become: the loss of a sentence is `loss` times `tokens`.  Without `tokens` every row counts as one token,
 and `bytes` are set aside, because a mean per token cannot be turned into nats per byte without the number of tokens.
-A language with one row has a value and no interval.
+A language with one row has a value and no interval, if all have one row and none is named; else it is a language with
+one sentence.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class _Row:
     sentence: str | None
     document: str | None
 
+    @property
+    def is_unnamed(self) -> bool:
+        return self.sentence is None and self.document is None
+
 
 def read_csv(path: Path | str) -> Evaluation:
     """Read a table of losses.
@@ -70,6 +75,7 @@ def read_csv(path: Path | str) -> Evaluation:
     losses: dict[str, SentenceLosses] = {}
     missing: dict[str, str] = {}
     content: dict[str, object] = {}
+    is_single = all(len(found) == 1 for found in rows.values())
     for tag, found in rows.items():
         bad = next((row for row in found if not math.isfinite(row.loss)), None)
         if bad is not None:
@@ -77,7 +83,7 @@ def read_csv(path: Path | str) -> Evaluation:
             missing[tag] = f"the value in line {bad.line} is {what}"
             content[tag] = None
             continue
-        losses[tag] = _losses(tag, found, path)
+        losses[tag] = _losses(tag, found, path, is_point=is_single and found[0].is_unnamed)
         content[tag] = [losses[tag].fingerprint, losses[tag].loss.tolist()]
     return Evaluation(
         source=str(path),
@@ -109,7 +115,7 @@ def _notes(rows: dict[str, list[_Row]], losses: dict[str, SentenceLosses], has_t
     return tuple(notes)
 
 
-def _losses(tag: str, rows: Sequence[_Row], path: Path) -> SentenceLosses:
+def _losses(tag: str, rows: Sequence[_Row], path: Path, *, is_point: bool) -> SentenceLosses:
     """Losses of one language; in the order of the sentences' names, if they have any."""
     if rows[0].sentence is not None:
         rows = sorted(rows, key=lambda row: row.sentence or "")
@@ -129,7 +135,7 @@ def _losses(tag: str, rows: Sequence[_Row], path: Path) -> SentenceLosses:
             for number, row in enumerate(rows)
         ],
         text_sha256="" if rows[0].sentence is None else canonical_sha256([row.sentence for row in rows]),
-        is_point=len(rows) == 1,
+        is_point=is_point,
     )
 
 

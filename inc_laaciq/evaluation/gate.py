@@ -21,7 +21,7 @@ from inc_laaciq.evaluation.match import check_match
 from inc_laaciq.evaluation.measured import Evaluation
 from inc_laaciq.evaluation.resampling import DRAWS, Resampler
 from inc_laaciq.evaluation.statistics import MIN_EFFECTIVE, Bounds, disparity_bounds, holm
-from inc_laaciq.evaluation.summary import gate_document
+from inc_laaciq.evaluation.summary import VERDICTS, gate_document
 from inc_laaciq.languages import is_same
 
 EXIT_PASSED, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 3, 4
@@ -32,7 +32,6 @@ _VALUES: dict[str, str] = {
     "nps": "degradation a sentence",
     "pp": "loss of accuracy",
 }
-_ORDER: tuple[Verdict, ...] = ("FAIL", "NOT-RUN", "INCONCLUSIVE", "PASS")
 
 
 def judge(
@@ -102,7 +101,7 @@ def judge(
 def verdict(checks: Sequence[Check]) -> Verdict:
     """The worst verdict of the checks that are not mere warnings; NOT-RUN if there are none."""
     found = {check.verdict for check in checks if not check.is_warning}
-    return next((word for word in _ORDER if word in found), "PASS" if checks else "NOT-RUN")
+    return next((word for word in VERDICTS if word in found), "PASS" if checks else "NOT-RUN")
 
 
 def exit_code(verdict: str, policy: Policy | None, *, strict: bool = False) -> int:
@@ -170,15 +169,18 @@ class _Gate:
             found.append(Check(kind="presence", verdict="NOT-RUN", reason="the results hold no likelihood to judge"))
         return found
 
-    def _missing(self, tag: str, reason: str, kind: str = "presence", task: str | None = None) -> Check:
+    def _missing(self, tag: str, reason: str, kind: str = "presence", task: TaskRule | None = None) -> Check:
         rule, source = resolve(self._policy, tag)
+        severity = rule.severity if task is None else task.severity
+        # `warn` is for a bound that is broken.  Whether a required language may be absent is for `not_run` to say.
+        is_required = task is None and any(is_same(tag, other) for other in self._policy.required_languages)
         return Check(
             kind=kind,
             language=tag,
-            task=task,
+            task=None if task is None else task.pattern,
             verdict="NOT-RUN",
             reason=f"not evaluated, {reason or 'no reason was recorded'}",
-            severity=rule.severity or "error",
+            severity="error" if is_required or severity is None else severity,
             source=source,
             line=rule.line,
         )
@@ -249,7 +251,7 @@ class _Gate:
             return f"{self._policy.relative_to}, which it is judged relative to, was not evaluated"
         return change.beyond(base)
 
-    def _judged(self, check: Check, change: Change | str, beyond: str = "") -> Check:
+    def _judged(self, check: Check, change: Change | str, beyond: str = "", n_languages: int | None = None) -> Check:
         if isinstance(change, str):
             return replace(check, verdict="NOT-RUN", reason=change)
         unit = check.limit.unit if check.limit is not None else "%"
@@ -259,7 +261,7 @@ class _Gate:
             confidence=self._policy.confidence,
             min_sentences=self._policy.min_sentences,
             of=f"{_VALUES[unit]}{beyond}",
-            languages=max(1, len(self._languages)),
+            languages=n_languages or max(1, len(self._languages)),
         )
         if judged.waiver is not None:
             waiver = judged.waiver
@@ -385,8 +387,7 @@ class _Gate:
             line=task.line,
         )
         found = [
-            replace(self._missing(tag, reason, about.kind, task.pattern), line=task.line)
-            for tag, reason in missing.items()
+            replace(self._missing(tag, reason, about.kind, task), line=task.line) for tag, reason in missing.items()
         ]
         if not changes and not missing:
             # A rule without a bound may be about likelihoods, which are judged as such.
@@ -394,7 +395,9 @@ class _Gate:
         if task.max_degradation is not None:
             bounded = replace(about, limit=task.max_degradation)
             judged = [
-                self._judged(replace(bounded, language=tag), change, beyond=f" on {task.pattern}")
+                self._judged(
+                    replace(bounded, language=tag), change, beyond=f" on {task.pattern}", n_languages=len(changes)
+                )
                 for tag, change in changes.items()
             ]
             found += self._named(judged)

@@ -48,7 +48,7 @@ def beginnings(
     corpus : Corpus
     tokenizer : transformers tokenizer
     seed, tokens_per_language : int
-        As in the evaluation; sentences are taken from those that it scores.
+        As in the evaluation: of text that is not aligned, sentences are taken from those that it scores.
 
     Returns
     -------

@@ -114,9 +114,12 @@ def accuracy_p_above(harmed: int, helped: int, n: int, margin: float) -> float:
     return float(special.ndtr(-score(harmed, helped, n, margin)))
 
 
-def noise(harmed: int, helped: int, n: int) -> float:
-    """What the accuracy of a harmless model loses at most in 80 % of samples; at least one answer changes."""
-    return float(special.ndtri(POWER)) * math.sqrt(max(harmed + helped, 1)) / n
+def noise(harmed: int, helped: int, n: int, languages: int) -> float:
+    """What a harmless model loses in accuracy at most, in all languages at once, in 80 % of samples.
+
+    At least one answer changes.
+    """
+    return float(special.ndtri(POWER ** (1 / languages))) * math.sqrt(max(harmed + helped, 1)) / n
 
 
 def mcnemar(harmed: int, helped: int) -> float:

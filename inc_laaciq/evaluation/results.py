@@ -54,14 +54,15 @@ def results_dict(
     meta, model, tokenizer, texts : mapping
         Provenance: time and versions; name and hash; hash; source, hash, tokens_per_language and seed.
     missing : mapping of language -> str
-        Languages that were asked for and not measured, with the reason.
+        Languages that were asked for and not measured, with the reason; it is kept, and not the losses, of a language
+        that is in both.
     reference : mapping, optional
         Name and hash of the model that flips and divergence are told from.
     configuration_sha256 : str, optional
         `RunSpec.digest` of the configuration that the model was made with.
     """
-    languages: dict[str, dict[str, Any]] = {tag: {"missing": reason} for tag, reason in missing.items()}
-    languages |= {tag: _language(measured) for tag, measured in losses.items()}
+    languages = {tag: _language(measured) for tag, measured in losses.items()}
+    languages |= {tag: {"missing": reason} for tag, reason in missing.items()}
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "meta": dict(meta),

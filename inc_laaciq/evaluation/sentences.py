@@ -168,8 +168,9 @@ def context_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     Returns
     -------
     int or None
-        The token that the tokenizer itself puts before a text, else its beginning-of-text token, else its
-        end-of-text token (which stood before each text in training), else None.
+        The token that the tokenizer itself puts before a text, else its end-of-text token (which stood before each
+        text in training, as one that the tokenizer does not put there did not), else its beginning-of-text token, else
+        None.
     """
     bare = encode(tokenizer, [_PROBE])[0]
     dressed = list(tokenizer(_PROBE)["input_ids"])

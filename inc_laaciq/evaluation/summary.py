@@ -31,8 +31,10 @@ SCHEMA = "inc-laaciq/gate/1"
 CONFIDENCE = 0.95
 """Of the one-sided bounds that are stated where no policy says otherwise."""
 
+VERDICTS: tuple[Verdict, ...] = ("FAIL", "NOT-RUN", "INCONCLUSIVE", "PASS")
+"""The worst first."""
+
 _WORST_SENTENCES = 5
-_ORDER: tuple[Verdict, ...] = ("FAIL", "NOT-RUN", "INCONCLUSIVE", "PASS")
 
 
 def gate_document(
@@ -95,7 +97,7 @@ def reasons(checks: Sequence[Check], verdict: Verdict) -> list[str]:
     """What a reader has to know, the worst first; one line for each kind of check that all languages pass."""
     if not checks:
         return [f"{verdict}: no bound was checked"]
-    found = [check.sentence for word in _ORDER[:-1] for check in checks if check.verdict == word]
+    found = [check.sentence for word in VERDICTS[:-1] for check in checks if check.verdict == word]
     for kind in dict.fromkeys(check.kind for check in checks):
         passed = [check for check in checks if check.kind == kind and check.verdict == "PASS"]
         if not passed or len(passed) < sum(check.kind == kind for check in checks):
@@ -165,7 +167,7 @@ def _language(
     own = [check for check in checks if check.language == tag]
     if own:
         words = {check.verdict for check in own if not check.is_warning} or {check.verdict for check in own}
-        entry["verdict"] = next(word for word in _ORDER if word in words)
+        entry["verdict"] = next(word for word in VERDICTS if word in words)
         entry["waived"] = any(check.waiver is not None for check in own)
         entry["sufficient"] = next((check.is_sufficient for check in own if check.kind == "max_degradation"), None)
     missing = comparison.missing(policy)

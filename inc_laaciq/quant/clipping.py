@@ -82,8 +82,10 @@ def unit_mse(alpha: FloatArray, shape: FloatArray | float, bits: int, noise: Noi
 def unit_alpha(shape: float, bits: int, noise: Noise, layout: Layout) -> float:
     """Threshold with the least `unit_mse`, in standard deviations.
 
-    Notes ----- The bracket comes from a scan, the value from the root of the slope, so it is exact to about 1e-12
-    although the error is flat around its minimum.
+    Notes
+    -----
+    The bracket comes from a scan, the value from the root of the slope, so it is exact to about 1e-12 although the
+    error is flat around its minimum.
     """
     check_model(bits, noise, layout)
     best = int(np.argmin(unit_mse(_CANDIDATES, shape, bits, noise, layout)))

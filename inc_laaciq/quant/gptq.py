@@ -6,6 +6,8 @@ scale is chosen when its first column is reached, on the weights as compensated 
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from inc_laaciq.errors import NumericError
@@ -24,20 +26,25 @@ def damped_cholesky(matrix: torch.Tensor, damping: float) -> torch.Tensor | None
     Raises
     ------
     NumericError
-        If even a damping of 100 times the mean diagonal does not help.
+        If the matrix is not finite, or no damping up to 100 times the mean diagonal helps.
     """
     mean = float(matrix.diagonal().mean())
-    if not mean > 0:  # no language reaches this layer: there is nothing to compensate for
+    if not math.isfinite(mean):
+        raise NumericError(f"the second moment ({len(matrix)} features) holds NaN or infinity")
+    if mean <= 0:  # no language reaches this layer: there is nothing to compensate for
         return None
     share = damping
-    while share <= 100:
+    while True:
         damped = matrix.clone()
         damped.diagonal().add_(share * mean)
         factor, failed = torch.linalg.cholesky_ex(damped)
         if not int(failed):
             return torch.as_tensor(factor)
-        share *= 10
-    raise NumericError(f"the second moment ({len(matrix)} features) cannot be factorized even with damping {share:g}")
+        if share >= 100:
+            raise NumericError(
+                f"the second moment ({len(matrix)} features) cannot be factorized even with damping {share:g}"
+            )
+        share = min(10 * share, 100.0)
 
 
 def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
@@ -46,7 +53,7 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     Raises
     ------
     NumericError
-        If even a damping of 100 times the mean diagonal does not help.
+        As `damped_cholesky`.
     """
     # Factorized from the last feature to the first, H = U U^T with U upper triangular; then H^-1 = U^-T U^-1.
     factor = damped_cholesky(hessian.flip(0, 1), damping)

@@ -46,10 +46,13 @@ def language_aware_alpha(weights: torch.Tensor, language: LanguageMoments | None
     if len(use) != weights.shape[1]:
         raise SpecError(f"statistics of {len(use)} features do not fit weights with {weights.shape[1]} columns")
     share = use / use.sum().clamp_min(torch.finfo(use.dtype).tiny)
+    # The fourth power of 1e-12 or 1e12 leaves float32.  Units of a power of two change no other digit.
+    unit = torch.ldexp(torch.ones_like(absmax), torch.frexp(absmax).exponent)
+    weights = weights / unit[:, None]
     second = weights.square() @ share
     fourth = weights.pow(4) @ share
     kurtosis = fourth / second.square().clamp_min(torch.finfo(second.dtype).tiny) - 3
-    alpha = alpha_from_kurtosis(second.sqrt(), kurtosis, bits)
+    alpha = alpha_from_kurtosis(second.sqrt(), kurtosis, bits) * unit
     return torch.where(torch.isfinite(alpha) & (alpha > 0), torch.minimum(alpha, absmax), absmax)
 
 

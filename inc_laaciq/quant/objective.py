@@ -7,11 +7,12 @@ that a language with large activations does not outvote the others, and multipli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 
-from inc_laaciq.errors import SpecError
+from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.moments import LanguageMoments
 
 _BLOCK = 512
@@ -64,6 +65,12 @@ class LayerObjective:
             raise SpecError(f"language weights must be >= 0 and not all zero, got {dict(weights or {})}")
         emphasis = emphasis / emphasis.mean()
         energy = self._costs(weight)
+        if not bool(torch.isfinite(energy).all()):
+            bad = [tag for tag, value in zip(self.languages, energy.tolist(), strict=True) if not math.isfinite(value)]
+            raise NumericError(
+                f"the layer's output has no finite energy on {', '.join(bad)}: its inputs or weights are too large "
+                "for float32. Check the model on that text, or leave the layer in float"
+            )
         if shares is None:
             # A language that this layer answers with zeros has no error to normalise: it takes no part.
             self._factor = torch.where(energy > 0, emphasis / energy.clamp_min(torch.finfo(energy.dtype).tiny), 0.0)

@@ -179,7 +179,7 @@ def search(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, *,
         ratio = torch.where(wins, candidate_ratio, ratio)
 
     for coarse in _COARSE:
-        shrunk = _shrink(absmax, coarse, groups, grid)
+        shrunk = _shrink(absmax, coarse)
         if coarse != 1.0:
             consider(shrunk, coarse)
         if signed and grid.scheme == "sym":
@@ -188,7 +188,7 @@ def search(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, *,
         sign = best[0].sign()
         centre = ratio
         for near in (centre - step, centre + step):
-            scale, zero_point = _shrink(absmax, near, groups, grid)
+            scale, zero_point = _shrink(absmax, near)
             consider((scale * sign, zero_point), near)
     if best[1] is not None:  # clip one end only: the same step, moved by one level
         centre_zero = best[1]
@@ -197,7 +197,7 @@ def search(groups: torch.Tensor, grid: Grid, importance: torch.Tensor | None, *,
     return best
 
 
-def _shrink(absmax: Parameters, ratio: torch.Tensor | float, groups: torch.Tensor, grid: Grid) -> Parameters:
+def _shrink(absmax: Parameters, ratio: torch.Tensor | float) -> Parameters:
     """Parameters of the range of absmax times `ratio`; the zero point stays, so both ends shrink alike."""
     return round_scale(absmax[0] * ratio), absmax[1]
 

@@ -103,6 +103,13 @@ def test_a_required_language_is_there_only_if_it_can_be_judged():
     assert "requires" in compared(evaluation(), evaluation()).missing(bounded)["yo"]
 
 
+def test_a_bound_of_a_languages_own_is_about_its_likelihood():
+    task = TaskRule(pattern=TASK, metric="acc", max_degradation=parse_bound("2pp"))
+    own = Policy(languages={"yo": Rule(max_degradation=parse_bound("5%"))}, required_languages=("yo",), tasks=(task,))
+    scored = evaluation(sentence_losses("en", [1.0, 2.0]), tasks={TASK: {"yo": items([0, 1], "yo")}})
+    assert compared(scored, scored).missing(own) == {"yo": "the policy requires it, and there is no likelihood of it"}
+
+
 def test_documents_are_counted_where_the_text_has_them():
     assert of_sw([1.0] * 4, [1.0] * 4, document=[0, 0, 1, 1]).documents("sw") == 2
     assert of_sw([1.0] * 4, [1.0] * 4).documents("sw") is None

@@ -74,6 +74,20 @@ def test_one_row_is_a_point(table):
     assert with_bytes.losses["sw"].loss_per_byte == 0.5
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "language,loss\nsw,3\nsw,4\nen,3\n",
+        "language,loss,sentence\nsw,3,a\nen,3,a\n",
+        "language,loss,document\nsw,3,a\nen,3,b\n",
+    ],
+    ids=["beside sentences", "named", "in a document"],
+)
+def test_one_sentence_is_no_value_for_the_language(table, rows):
+    """Else a language would pass on one sentence where it could not on two."""
+    assert not any(losses.is_point for losses in read_csv(table(rows)).losses.values())
+
+
 def test_without_tokens_each_sentence_is_one_token_and_bytes_are_set_aside(table):
     read = read_csv(table("language,loss,bytes\nsw,1,10\nsw,3,100\n"))
     assert read.losses["sw"].perplexity == pytest.approx(math.exp(2))
@@ -219,7 +233,7 @@ def test_what_is_written_is_read(tmp_path, rows):
         mine = [row for row in rows if row[0] == tag]
         assert losses.loss == pytest.approx([loss * tokens for _, loss, tokens, _ in mine])
         assert list(losses.n_bytes) == [n for *_, n in mine]
-        assert losses.is_point == (len(mine) == 1)
+        assert losses.is_point == (len(rows) == len(read.losses))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)

@@ -356,6 +356,30 @@ def test_a_task_that_is_bounded_and_absent_is_not_run_even_beside_likelihoods():
     assert one_side["verdict"] == "NOT-RUN"
 
 
+def test_a_language_that_is_gone_counts_as_much_as_its_task():
+    pair = scored({"en": wrong(4)}), scored({"en": wrong(4), "fi": wrong(4)})
+    lenient = replace(of_task(), default=Rule(severity="warn"))
+    assert judged(pair, lenient)["verdict"] == "NOT-RUN"
+    both = replace(of_task(severity="warn"), default=Rule(max_degradation=parse_bound("5%")))
+    with_losses = tuple(replace(one, losses=two.losses) for one, two in zip(pair, harmed(en=0.0), strict=True))
+    assert judged(with_losses, both)["verdict"] == "PASS"
+
+
+def test_a_required_language_may_not_be_absent_where_broken_bounds_are_warnings():
+    rules = policy(default=Rule(max_degradation=parse_bound("5%"), severity="warn"), required_languages=("fi",))
+    assert judged(harmed(en=0.0), rules)["verdict"] == "NOT-RUN"
+    assert exit_code("NOT-RUN", rules) == 3
+
+
+def test_what_a_task_can_detect_depends_on_its_languages_and_not_on_those_with_likelihoods():
+    def least(*tags):
+        same = scored(dict.fromkeys(tags, wrong(40)))
+        with_losses = tuple(replace(same, losses=side.losses) for side in harmed(en=0.0, de=0.0, fr=0.0))
+        return next(c["detectable"] for c in judged(with_losses, of_task())["checks"] if c["language"] == "sw")
+
+    assert least("sw") < least("sw", "en") < least("sw", "en", "fi", "hi")
+
+
 def test_a_single_value_beside_samples_makes_nothing_sure():
     point = [sentence_losses("en", [loss], is_point=True) for loss in (30.0, 30.0)]
     short = [sentence_losses("sw", [loss]) for loss in (30.0, 30.0)]

@@ -136,5 +136,12 @@ def test_disparity_of_equal_languages_is_covered():
 
 
 def test_noise_counts_at_least_one_changed_answer():
-    assert noise(0, 0, 100) == noise(1, 0, 100) > 0
-    assert noise(8, 8, 100) == pytest.approx(4 * noise(1, 0, 100))
+    assert noise(0, 0, 100, 1) == noise(1, 0, 100, 1) > 0
+    assert noise(8, 8, 100, 1) == pytest.approx(4 * noise(1, 0, 100, 1))
+
+
+def test_noise_of_many_languages_is_that_of_the_unluckiest():
+    draws = np.random.default_rng(0).standard_normal((200_000, 8))
+    least = noise(1, 0, 1, 8)
+    assert (draws.max(1) < least).mean() == pytest.approx(0.8, abs=0.005)
+    assert noise(1, 0, 1, 1) < least

@@ -221,6 +221,19 @@ def test_short_groups_without_kurtosis_fall_back_to_absmax():  # faults row 43
     assert torch.equal(language_aware_clip(torch.tensor([[3.0, -2.0]]), None, 4), torch.tensor([[3.0, -2.0]]))
 
 
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**40])
+def test_the_threshold_is_in_the_units_of_the_weights(unit):
+    weight = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(language_aware_clip(weight * unit, None, 4), language_aware_clip(weight, None, 4) * unit)
+
+
+def test_a_language_beyond_float32_is_refused_and_not_perfect():
+    tokens = torch.ones(8, 4)
+    weight, moments = 10 * torch.ones(2, 4), {"en": LanguageMoments.of(tokens), "fi": LanguageMoments.of(1e18 * tokens)}
+    with pytest.raises(NumericError, match="no finite energy on fi"):
+        LayerObjective(weight, moments)
+
+
 @pytest.mark.parametrize(("bad", "message"), [(float("nan"), "1 NaN and 0 inf"), (float("inf"), "0 NaN and 1 inf")])
 def test_nonfinite_weights_are_refused_with_counts(bad, message):  # faults rows 38 and 39
     weight = _weight()

@@ -1,7 +1,8 @@
 """The command `inc-laaciq`: with the other `cli_*` files, the only place that prints or exits.
 
-Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
-5 baseline and candidate do not match, 130 interrupted, 143 terminated.
+Exit codes: 0 pass, 1 internal error (or too little memory or disk; or a search in which nothing passed),
+2 usage or configuration, 3 gate failed, 4 undecided (only with --strict), 5 baseline and candidate do not match,
+130 interrupted, 143 terminated.
 Nothing heavy is imported before a command runs, so that --help is quick.
 """
 
@@ -56,8 +57,9 @@ def cli(context: click.Context, debug: bool, verbose: bool) -> None:
     inc-laaciq gate OUT --max-degradation 5%               verdict by language, for CI
     inc-laaciq report OUT --html report.html               what was found, in other formats
 
-    Exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
-    5 baseline and candidate do not match, 130 interrupted, 143 terminated.
+    Exit codes: 0 pass, 1 internal error (or too little memory or disk; or a search in which nothing passed),
+    2 usage or configuration, 3 gate failed, 4 undecided (only with --strict), 5 baseline and candidate do not match,
+    130 interrupted, 143 terminated.
     """  # noqa: D301 - click's mark of text to leave as it is
     context.obj = {"debug": debug, "verbose": verbose or debug}
     listen(verbose=verbose, debug=debug)

@@ -23,8 +23,8 @@ OUTPUT is written complete or not at all: the model (openvino_model.xml), its to
 laaciq.json (everything that was measured), results.json and baseline.json (what `inc-laaciq gate` reads), reports.
 If the gate fails, OUTPUT is left as it was, and the reports are in OUTPUT.failed.
 
-exit codes: 0 pass, 1 internal error, 2 usage or configuration, 3 gate failed, 4 undecided (only with --strict),
-130 interrupted, 143 terminated."""
+exit codes: 0 pass, 1 internal error (or too little memory or disk), 2 usage or configuration, 3 gate failed,
+4 undecided (only with --strict), 130 interrupted, 143 terminated."""
 
 
 def add_options(parser: ArgumentParser) -> None:

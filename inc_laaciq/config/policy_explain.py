@@ -191,7 +191,7 @@ def _exit_codes(policy: Policy) -> Iterator[str]:
     fails += ["figures are missing"] if policy.not_run == "fail" else []
     fails += ["a waiver expired"] if policy.waivers else []
     yield "0: the gate passed"
-    yield "1: internal error"
+    yield "1: internal error, or too little memory or disk"
     yield "2: wrong usage, configuration or input"
     yield f"3: the gate failed: {', or '.join(fails)}"
     yield "4: the gate is inconclusive; only with --strict, without it that is 0"

@@ -59,7 +59,7 @@ Verdicts
 
 Exit codes
   0: the gate passed
-  1: internal error
+  1: internal error, or too little memory or disk
   2: wrong usage, configuration or input
   3: the gate failed: an error bound is broken, or one is INCONCLUSIVE, or figures are missing, or a waiver expired
   4: the gate is inconclusive; only with --strict, without it that is 0

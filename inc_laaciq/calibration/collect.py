@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from inc_laaciq.quant.moments import LanguageMoments
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
+"""Called after each batch with the stage, such as "evaluating sw", what is done and what there is to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +74,14 @@ def _hooks(model: nn.Module, layers: Iterable[str], recorder: _Recorder) -> Iter
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off: a model that comes straight from training would give noisy statistics."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout off, as a model that comes straight from training is noisy; every module's mode as it was afterwards.
+
+    What is no module of PyTorch, such as a model that OpenVINO runs, has no dropout.
+    """
+    training = [module for module in model.modules() if module.training] if isinstance(model, nn.Module) else []
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
@@ -83,7 +89,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _without_output(model: nn.Module, layers: Sequence[str]) -> nn.Module:
+def without_output(model: nn.Module, layers: Sequence[str]) -> nn.Module:
     """The model without its output projection, where no hooked layer lies there: its logits would be thrown away."""
     prefix = getattr(model, "base_model_prefix", "")
     body = getattr(model, prefix, None) if prefix else None
@@ -122,7 +128,7 @@ def collect(
     invalid: dict[str, str] = {}
     total = sum(len(rows) for rows in batches.values())
     done = 0
-    body = _without_output(model, layers)
+    body = without_output(model, layers)
     for language, rows in batches.items():
         recorder = _Recorder(full)
         try:

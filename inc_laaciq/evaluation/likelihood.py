@@ -6,15 +6,15 @@ float32 log-likelihoods in float64, and do not depend on the batch size beyond r
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inc_laaciq.calibration.collect import Progress, evaluating
 from inc_laaciq.calibration.quota import warn_of_imbalance
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.errors import ModelError, ResourceError, SpecError
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["CausalModel", "Progress", "SentenceLosses", "sentence_losses"]
-
-Progress = Callable[[str, int, int], None]
-"""Called after each batch with the stage, such as "evaluating sw", the tokens scored and those to score in all."""
 
 MAX_LENGTH = 512
 """Tokens in a window unless asked otherwise."""
@@ -124,7 +121,7 @@ def sentence_losses(
     total = sum(int(sentences.tokens.sum()) for sentences in chosen)
     done = 0
     losses = {}
-    with torch.inference_mode(), _evaluating(model), _evaluating(reference):
+    with torch.inference_mode(), evaluating(model), evaluating(reference):
         for sentences in chosen:
             sums = np.zeros((_MEASURES, len(sentences.ids)))
             for batch, window_sums in scorer.score(list(windows(sentences, length))):
@@ -339,19 +336,6 @@ def _device(model: Any) -> torch.device:
         if parameter is not None:
             return parameter.device
     return torch.device(getattr(model, "device", None) or "cpu")
-
-
-@contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Dropout off, and every module's mode as it was afterwards."""
-    training = [module for module in model.modules() if module.training] if isinstance(model, torch.nn.Module) else []
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from inc_laaciq.calibration.collect import without_output
 from inc_laaciq.errors import ModelError, NumericError
 
 _ARGUMENT = "hidden_states"
@@ -152,7 +153,7 @@ def enter(model: nn.Module, stack: Stack, ids: torch.Tensor, *, is_checked: bool
     handles = [block.register_forward_pre_hook(before, with_kwargs=True) for block in blocks]
     handles += [block.register_forward_hook(after) for block in blocks]
     try:
-        _body(model, stack)(input_ids=ids, **without_cache(model))
+        without_output(model, [stack.name])(input_ids=ids, **without_cache(model))
     finally:
         for handle in handles:
             handle.remove()
@@ -178,13 +179,6 @@ def enter(model: nn.Module, stack: Stack, ids: torch.Tensor, *, is_checked: bool
                     f"block {stack.blocks[number]} gives another output when it is run by itself. Use mode 'balanced'"
                 )
     return entry
-
-
-def _body(model: nn.Module, stack: Stack) -> nn.Module:
-    """The model without its output projection, if the stack does not lie there."""
-    prefix = getattr(model, "base_model_prefix", "")
-    body = getattr(model, prefix, None) if prefix else None
-    return body if isinstance(body, nn.Module) and stack.name.startswith(prefix + ".") else model
 
 
 def without_cache(model: nn.Module) -> dict[str, bool]:

@@ -127,6 +127,13 @@ def test_a_language_without_sentences_is_missing():
     assert entry == {"missing": "no sentence of the text leaves a token to score"}
 
 
+def test_what_is_missing_for_another_reason_stays_missing():
+    content = results_dict(
+        {"sw": losses("sw")}, meta={}, model={}, tokenizer={}, texts={}, missing={"sw": "the float model fails on it"}
+    )
+    assert content["languages"]["sw"] == {"missing": "the float model fails on it"}
+
+
 def test_an_infinite_divergence_is_left_out(written):
     one = losses(kl=np.full(40, math.inf))
     content = results(one)

@@ -52,15 +52,24 @@ def require_openvino() -> Any:
     return openvino
 
 
-@functools.cache
 def openvino_core() -> Any:
     """The one `openvino.Core` of this process, which is never freed.
 
     Each core gives the thread that first compiles with it a stack for signals, and puts back the one before when it is
     freed.  Of two that are not freed in reverse order the second puts back a stack that is gone, and the next signal,
     Ctrl-C too, is a segmentation fault (OpenVINO 2026.4).
+
+    Raises
+    ------
+    BackendError
+        As `require_openvino`.
     """
-    return require_openvino().Core()
+    return _core(require_openvino())
+
+
+@functools.cache
+def _core(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 @contextlib.contextmanager

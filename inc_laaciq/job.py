@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.overlap import overlap_notes
-from inc_laaciq.calibration.prepare import read_corpus
+from inc_laaciq.calibration.prepare import check_weights, read_corpus
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.calibration.tokenization import unsupported_languages
 from inc_laaciq.checkpoint import LoadedModel, find_nonfinite, load_model
@@ -101,7 +101,7 @@ def prepare(
         check_aligned(evaluation)
     notes = [*run.notes]
     if calibration is not None:
-        _check_weights(settings, calibration)
+        check_weights(settings, calibration.texts)
     if calibration is not None and evaluation is not None:
         notes += overlap_notes(calibration, evaluation, gated=settings.gate is not None)
     for corpus in (calibration, evaluation):
@@ -140,18 +140,6 @@ def _check_is_linear(model: nn.Module, name: str) -> None:
             f"layer {name!r} is a {type(kind).__name__}, which Neural Compressor's FP8 leaves as it is. Use another "
             "approach, or leave such layers in float with quantization.op_wise"
         )
-
-
-def _check_weights(settings: LaaciqSpec, calibration: Corpus) -> None:
-    """A weight for a language without text would do nothing, silently; a text without a share has no say to give."""
-    named = {*settings.weights, *(settings.shares or ())}
-    if unknown := sorted(named - calibration.texts.keys()):
-        raise SpecError(
-            f"la_aciq.weights and shares name {', '.join(unknown)}, which the calibration text does not have. "
-            f"It has {', '.join(calibration.texts)}"
-        )
-    if settings.shares is not None and (without := sorted(calibration.texts.keys() - settings.shares.keys())):
-        raise SpecError(f"la_aciq.shares has no share for {', '.join(without)}, which the calibration text has. Add it")
 
 
 def _nonfinite_notes(model: nn.Module, settings: LaaciqSpec) -> list[str]:

@@ -25,6 +25,7 @@ from inc_laaciq.backends.inc_static import LaAciqStaticAdaptor, plain_name
 from inc_laaciq.backends.inc_weight_only import LaAciqWeightOnlyAdaptor
 from inc_laaciq.calibration.layers import find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.prepare import check_weights
 from inc_laaciq.config import RunSpec, WeightSpec
 from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution
@@ -191,7 +192,12 @@ class LaAciqSearch:
     def _batches(self) -> tuple[Mapping[str, Any] | None, Callable[[str, int, int], None] | None]:
         loader = self.calib_dataloader
         if isinstance(loader, LanguageLoader):
-            return loader.batches, loader.progress
+            listed = self._settings.languages or tuple(loader.batches)
+            if missing := [tag for tag in listed if tag not in loader.batches]:
+                logger.warning("No calibration batch is in %s, which languages names", ", ".join(missing))
+            batches = {tag: rows for tag, rows in loader.batches.items() if tag in listed}
+            check_weights(self._settings, batches)
+            return batches, loader.progress
         if loader is not None:
             raise SpecError(
                 f"calib_dataloader is a {type(loader).__name__}, which does not say what language a batch is in. "

@@ -12,6 +12,7 @@ import torch
 
 from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.calibration.loader import LanguageLoader
+from inc_laaciq.calibration.overlap import overlap_notes
 from inc_laaciq.calibration.prepare import calibration_batches, read_corpus, row_length
 from inc_laaciq.checkpoint.tokenizer import load_tokenizer
 from inc_laaciq.config import RunSpec, run_spec
@@ -44,6 +45,8 @@ def criterion_of(run: RunSpec, model: torch.nn.Module, eval_func: Any) -> Langua
         logger.warning("la_aciq.gate has neither eval_func nor la_aciq.evaluation.texts: nothing is judged")
         return None
     corpus = read_corpus(settings.evaluation, settings)
+    if settings.calibration is not None:
+        overlap_notes(read_corpus(settings.calibration, settings), corpus, gated=True)
     return LanguageCriterion(
         Likelihood(load_tokenizer(_folder_of(run, model)), corpus, settings.evaluation), settings.gate
     )

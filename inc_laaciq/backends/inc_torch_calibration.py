@@ -80,6 +80,21 @@ class Recorder:
         group = self._batches.setdefault(current_language(), [])
         group += [row.detach().to("cpu", torch.long, copy=True) for row in rows if row.numel()]
 
+    def take(self, loader: LanguageLoader) -> None:
+        """Calibrate on a loader's batches.
+
+        Raises
+        ------
+        SpecError
+            If there are others already, which would be forgotten.
+        """
+        if self._batches or self.loader not in (None, loader):
+            raise SpecError(
+                "the model was already calibrated on other batches, which this would forget. Give one LanguageLoader "
+                "with all languages"
+            )
+        self.loader = loader
+
     def batches(self) -> Mapping[str, Sequence[torch.Tensor]]:
         """Batches by language, in the order in which they came; empty without calibration.
 
@@ -137,7 +152,7 @@ def calibrate(loader: LanguageLoader) -> Callable[[nn.Module], None]:
     def run(model: nn.Module) -> None:
         recorder = getattr(model, RECORDER, None)
         if isinstance(recorder, Recorder):
-            recorder.loader = loader
+            recorder.take(loader)
             return
         device = next(model.parameters()).device
         with torch.no_grad():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.errors import DataError
 
 MIN_CHARACTERS = 20
-"""Shorter lines (headings, "Yes.") recur in unrelated text and do not count."""
+"""Shorter lines (headings, "Yes.") recur in unrelated text and do not count; a wide character is as good as three."""
 
 
 def overlap(calibration: Corpus, evaluation: Corpus) -> dict[str, float]:
@@ -17,8 +18,8 @@ def overlap(calibration: Corpus, evaluation: Corpus) -> dict[str, float]:
     Parameters
     ----------
     calibration, evaluation : Corpus
-        Lines are compared with white space folded. Lines of fewer than 20 characters are left out, unless a
-        language has no longer ones.
+        Lines are compared with white space folded and characters composed (NFC). Lines of fewer than 20 characters are
+        left out, unless a language has no longer ones; one of Chinese, Japanese or Korean counts as three.
 
     Returns
     -------
@@ -29,13 +30,17 @@ def overlap(calibration: Corpus, evaluation: Corpus) -> dict[str, float]:
     shares = {}
     for tag, text in evaluation.texts.items():
         folded = [_folded(line) for line in text.lines]
-        lines = [line for line in folded if len(line) >= MIN_CHARACTERS] or folded
+        lines = [line for line in folded if _length(line) >= MIN_CHARACTERS] or folded
         shares[tag] = sum(_digest(line) in seen for line in lines) / len(lines)
     return shares
 
 
 def _folded(line: str) -> str:
-    return " ".join(line.split())
+    return " ".join(unicodedata.normalize("NFC", line).split())
+
+
+def _length(line: str) -> int:
+    return sum(3 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 
 
 def overlap_notes(calibration: Corpus, evaluation: Corpus, *, gated: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from inc_laaciq.calibration.batches import pack
@@ -10,7 +11,7 @@ from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.config import LaaciqSpec, TextSpec
-from inc_laaciq.errors import SpecError
+from inc_laaciq.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,39 @@ def row_length(model: Any) -> int:
 def read_corpus(spec: TextSpec, settings: LaaciqSpec) -> Corpus:
     """Text of the configured languages; languages without text are listed as missing."""
     return read_texts(spec.texts, settings.languages, strict_lid=settings.strict_lid)
+
+
+def check_weights(settings: LaaciqSpec, languages: Collection[str]) -> None:
+    """Refuse what would do nothing in silence, or has no say to give.
+
+    Raises
+    ------
+    SpecError
+        If a weight or a share is for a language that is not calibrated on, or one that is has no share.
+    """
+    named = {*settings.weights, *(settings.shares or ())}
+    if unknown := sorted(named.difference(languages)):
+        raise SpecError(
+            f"la_aciq.weights and shares name {', '.join(unknown)}, which the calibration text does not have. "
+            f"It has {', '.join(languages)}"
+        )
+    if settings.shares is not None and (without := sorted(set(languages) - settings.shares.keys())):
+        raise SpecError(f"la_aciq.shares has no share for {', '.join(without)}, which the calibration text has. Add it")
+
+
+def check_languages(settings: LaaciqSpec, languages: Collection[str]) -> None:
+    """Refuse batches that are not of the languages that the configuration lists.
+
+    Raises
+    ------
+    DataError
+        If one of them has no batch.
+    """
+    if missing := [tag for tag in settings.languages or () if tag not in languages]:
+        raise DataError(
+            f"no calibration batch is in {', '.join(missing)}, which languages names. There are batches in "
+            f"{', '.join(languages)}"
+        )
 
 
 def calibration_batches(

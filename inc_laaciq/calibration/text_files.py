@@ -44,7 +44,9 @@ def read_folder(folder: Path, wanted: Collection[str] | None) -> dict[str, Colle
         read.
     """
     try:
-        files = sorted(file for file in folder.iterdir() if file.suffix == ".txt" and not file.name.startswith("."))
+        files = sorted(
+            file for file in folder.iterdir() if file.suffix.lower() == ".txt" and not file.name.startswith(".")
+        )
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}.") from error
     if not files:

@@ -102,8 +102,21 @@ def known_verdict(given: object) -> str:
     return str(given) if given in VERDICTS else UNKNOWN_VERDICT
 
 
-def level_of(verdict: str, severity: str, *, is_waived: bool = False) -> Level:
-    """How bad an outcome is.
+DEFAULT_FAILS = frozenset(VERDICTS) - {"PASS", "INCONCLUSIVE"} | {UNKNOWN_VERDICT}
+
+
+def failing_verdicts(document: Document) -> frozenset[str] | None:
+    """Verdicts that fail the gate, by its policy's `inconclusive` and `not_run`; None where no policy judged."""
+    policy = section(document, "policy")
+    consequences = {"INCONCLUSIVE": policy.get("inconclusive"), "NOT-RUN": policy.get("not_run")}
+    if None in consequences.values():
+        return None
+    doubtful = {verdict for verdict, consequence in consequences.items() if consequence == "fail"}
+    return DEFAULT_FAILS - {"NOT-RUN"} | doubtful
+
+
+def level_of(verdict: str, severity: str, *, is_waived: bool = False, fails: frozenset[str] = DEFAULT_FAILS) -> Level:
+    """How bad an outcome is; `fails` are the verdicts that fail the gate.
 
     Examples
     --------
@@ -114,7 +127,7 @@ def level_of(verdict: str, severity: str, *, is_waived: bool = False) -> Level:
     """
     if verdict == "PASS":
         return "note" if is_waived else "none"
-    worst = 1 if verdict == "INCONCLUSIVE" else 0
+    worst = 0 if verdict in fails else 1
     return _LEVELS[worst + (1 if severity == "warn" else 0)]
 
 
@@ -135,7 +148,8 @@ def check_rows(document: Document, decimals: int) -> tuple[CheckRow, ...]:
     """
     waivers = waiver_rows(document)
     languages = section(document, "languages")
-    return tuple(_check(entry, languages, waivers, decimals) for entry in sections(document, "checks"))
+    fails = failing_verdicts(document) or DEFAULT_FAILS
+    return tuple(_check(entry, languages, waivers, decimals, fails) for entry in sections(document, "checks"))
 
 
 def worst_first(rows: Sequence[CheckRow]) -> tuple[CheckRow, ...]:
@@ -195,7 +209,9 @@ def _rank(check: Document) -> int:
     return _LEVELS.index(level_of(known_verdict(check.get("verdict")), severity))
 
 
-def _check(entry: Document, languages: Document, waivers: Sequence[WaiverRow], decimals: int) -> CheckRow:
+def _check(
+    entry: Document, languages: Document, waivers: Sequence[WaiverRow], decimals: int, fails: frozenset[str]
+) -> CheckRow:
     unit, tag = entry.get("unit"), entry.get("language")
     verdict = known_verdict(entry.get("verdict"))
     severity = "warn" if entry.get("severity") == "warn" else "error"
@@ -216,7 +232,7 @@ def _check(entry: Document, languages: Document, waivers: Sequence[WaiverRow], d
         detectable=numbers.in_unit(entry.get("detectable"), unit, decimals, signed=False),
         verdict=verdict,
         severity=severity,
-        level=level_of(verdict, severity, is_waived=is_waived),
+        level=level_of(verdict, severity, is_waived=is_waived, fails=fails),
         is_waived=is_waived,
         reason=visible(entry.get("reason")) or f"{verdict}: no reason was recorded",
         source=visible(entry.get("source")),

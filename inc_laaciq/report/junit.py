@@ -76,6 +76,8 @@ def _gate(shown: View) -> ElementTree.Element:
     reasons = shown.reasons or (f"{shown.verdict}: no reason was recorded",)
     lacks_language = any(row.missing for row in shown.languages)
     is_open = shown.verdict == "INCONCLUSIVE" or (shown.verdict == "NOT-RUN" and not lacks_language)
+    if shown.fails is not None:
+        is_open = not shown.fails
     if shown.verdict == "PASS":
         return case
     found = ElementTree.SubElement(case, "skipped" if is_open else "failure", {"message": reasons[0]})

@@ -18,6 +18,7 @@ from inc_laaciq.report.checks import (
     WaiverRow,
     bound_npb,
     check_rows,
+    failing_verdicts,
     known_verdict,
     language_checks,
     limit_text,
@@ -67,6 +68,7 @@ class View:
     title: str
     method: str
     verdict: str
+    fails: bool | None  # whether the verdict fails the gate; None where no policy judged
     reasons: tuple[str, ...]
     comparisons: tuple[str, ...]
     languages: tuple[LanguageRow, ...]
@@ -132,10 +134,12 @@ def view(run: Mapping[str, Any]) -> View:
     layers, layer_summary = layer_rows(sections(document, "layers"))
     judged = language_checks(document)
     order = sorted(measured, key=_order(measured))
+    verdict = known_verdict(document.get("verdict"))
     return View(
         title=_title(document),
         method=_method(document),
-        verdict=known_verdict(document.get("verdict")),
+        verdict=verdict,
+        fails=None if (failing := failing_verdicts(document)) is None else verdict in failing,
         reasons=texts_of(document, "reasons"),
         comparisons=tuple(visible(name) for name in comparisons),
         languages=tuple(_language(tag, measured[tag], judged.get(tag), comparisons, decimals) for tag in order),

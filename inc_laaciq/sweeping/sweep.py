@@ -226,8 +226,9 @@ class Sweep:
             model = copy.deepcopy(self._source.model)
             with torch.no_grad():
                 for layer in layers:
-                    weight = linear_layer(model, layer.name).weight
-                    weight.copy_(rounded(weight, self._weight(cell.bits)))
+                    module = linear_layer(model, layer.name)
+                    # A new one, here and below: a layer that shares the old one stays in float.
+                    module.weight = nn.Parameter(rounded(module.weight, self._weight(cell.bits)))
             return model
         mode: Any = cell.method  # which is a mode's name
         settings = replace(self._settings, mode=mode)
@@ -237,12 +238,15 @@ class Sweep:
         apply_folds(model, solution.folds)
         with torch.no_grad():
             for found, solved in solution.weights.items():
-                linear_layer(model, found).weight.copy_(solved.dequantize())
+                module = linear_layer(model, found)
+                module.weight = nn.Parameter(solved.dequantize().to(module.weight))
         return model
 
     def _document(self, found: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
         spec, predicted = self._spec, found.pop(PREDICTED)["languages"]
         missing = dict.fromkeys(self._evaluation.missing, "no text was found")
+        calibrated = self._loader.batches if self._loader is not None else {}
+        missing |= dict.fromkeys(calibrated.keys() - self._evaluation.texts.keys(), "no evaluation text was found")
         tags = sorted({tag for content in found.values() for tag in content["languages"]})
         broken = {tag: "the float model fails on it" for tag in self._evaluation.texts if tag not in tags}
         return {

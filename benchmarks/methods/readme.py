@@ -145,7 +145,7 @@ def _other(content: dict[str, Any], label: str, bits: int, size: int) -> str:
 WITH_LABELS = "la_aciq-fair-labels-0.1"
 LABELLED = {
     "methods_long_text": "small Bloom, four times the text",
-    "methods_udhr_labels": OTHERS["methods_udhr"],
+    "methods_udhr": OTHERS["methods_udhr"],
     "methods_llama_labels": "small Llama",
 }
 

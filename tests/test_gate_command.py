@@ -576,3 +576,27 @@ def test_a_candidate_is_not_its_own_baseline(main, tmp_path):
     copied = tmp_path / "c.csv"
     copied.write_bytes(file.read_bytes())
     assert main("gate", file, "--baseline", copied, "--max-degradation", "5%").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("harms", "keys", "code"),
+    [
+        (UNSURE, {"inconclusive": "fail"}, 3),
+        (UNSURE, {"inconclusive": "warn"}, 0),
+        (GOOD, {"required_languages": ["yo"], "not_run": "fail"}, 3),
+        (GOOD, {"required_languages": ["yo"], "not_run": "warn"}, 0),
+    ],
+    ids=["doubt fails", "doubt warns", "absence fails", "absence warns"],
+)
+def test_reports_fail_where_the_command_does(gate, tmp_path, monkeypatch, harms, keys, code):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    rules = policy(tmp_path, max_degradation="5%", **keys)
+    junit, sarif = tmp_path / "gate.xml", tmp_path / "gate.sarif"
+    done = gate(harms, "--policy", rules, "--junit", junit, "--sarif", sarif)
+    assert done.returncode == code
+    fails = code == 3
+    assert (ElementTree.parse(junit).getroot().get("failures") != "0") == fails
+    results = json.loads(sarif.read_text(encoding="utf-8"))["runs"][0]["results"]
+    assert ("error" in {result["level"] for result in results}) == fails
+    assert ("::error" in done.stdout) == fails
+    assert fails or "::warning" in done.stdout

@@ -143,6 +143,20 @@ def test_a_dictionary_and_a_run_fn_give_the_same(model, loader, batches):
     assert same(first.la_aciq.weights, convert(prepared).la_aciq.weights)
 
 
+def test_a_weight_for_a_language_that_is_not_calibrated_on_is_refused(model, loader):
+    with pytest.raises(SpecError, match="weights and shares name tr"):
+        quantize(model, LAACIQConfig(bits=3, weights={"tr": 5.0}), run_fn=calibrate(loader))
+
+
+def test_other_batches_are_not_forgotten_in_silence(model, batches):
+    prepared = prepare(model, LAACIQConfig(bits=3))
+    one, other = (LanguageLoader({tag: batches[tag]}) for tag in list(batches)[:2])
+    calibrate(one)(prepared)
+    calibrate(one)(prepared)
+    with pytest.raises(SpecError, match="already calibrated on other batches"):
+        calibrate(other)(prepared)
+
+
 def test_natural_goes_by_the_size_of_the_text_that_the_loader_knows(model, batches):
     def codes(text_bytes, **settings):
         config = LAACIQConfig(bits=3, reconcile="natural", mode="fast", **settings)

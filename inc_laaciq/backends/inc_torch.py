@@ -25,10 +25,10 @@ from inc_laaciq.backends.inc_torch_save import save
 from inc_laaciq.calibration.folding import apply_folds
 from inc_laaciq.calibration.layers import Layer, find_layers, linear_layer, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
-from inc_laaciq.calibration.prepare import check_languages, check_weights
+from inc_laaciq.calibration.prepare import check_weights
 from inc_laaciq.config import LaaciqSpec, OpRule, WeightSpec
 from inc_laaciq.config.specs import NEED_TEXT
-from inc_laaciq.errors import BackendError, SpecError
+from inc_laaciq.errors import BackendError, DataError, SpecError
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.tuning.solving import Solver
 
@@ -89,7 +89,11 @@ class LAACIQQuantizer(Quantizer):  # type: ignore[misc]
 def _solve(model: nn.Module, configs: Mapping[str, Any], settings: LaaciqSpec, recorder: Recorder) -> Solution:
     batches = recorder.batches()
     if settings.languages is not None and batches:
-        check_languages(settings, batches)
+        if missing := [tag for tag in settings.languages if tag not in batches]:
+            raise DataError(
+                f"no calibration batch is in {', '.join(missing)}, which languages names. There are batches in "
+                f"{', '.join(batches)}"
+            )
         batches = {tag: batches[tag] for tag in settings.languages}
     if batches and UNDETERMINED not in batches:
         check_weights(settings, batches)

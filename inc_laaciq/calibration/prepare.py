@@ -11,7 +11,7 @@ from inc_laaciq.calibration.corpus import read_texts
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.text import Corpus
 from inc_laaciq.config import LaaciqSpec, TextSpec
-from inc_laaciq.errors import DataError, SpecError
+from inc_laaciq.errors import SpecError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,21 +46,6 @@ def check_weights(settings: LaaciqSpec, languages: Collection[str]) -> None:
         )
     if settings.shares is not None and (without := sorted(set(languages) - settings.shares.keys())):
         raise SpecError(f"la_aciq.shares has no share for {', '.join(without)}, which the calibration text has. Add it")
-
-
-def check_languages(settings: LaaciqSpec, languages: Collection[str]) -> None:
-    """Refuse batches that are not of the languages that the configuration lists.
-
-    Raises
-    ------
-    DataError
-        If one of them has no batch.
-    """
-    if missing := [tag for tag in settings.languages or () if tag not in languages]:
-        raise DataError(
-            f"no calibration batch is in {', '.join(missing)}, which languages names. There are batches in "
-            f"{', '.join(languages)}"
-        )
 
 
 def calibration_batches(

@@ -102,7 +102,7 @@ def known_verdict(given: object) -> str:
     return str(given) if given in VERDICTS else UNKNOWN_VERDICT
 
 
-DEFAULT_FAILS = frozenset(VERDICTS) - {"PASS", "INCONCLUSIVE"} | {UNKNOWN_VERDICT}
+_DEFAULT_FAILS = frozenset(VERDICTS) - {"PASS", "INCONCLUSIVE"} | {UNKNOWN_VERDICT}
 
 
 def failing_verdicts(document: Document) -> frozenset[str] | None:
@@ -111,11 +111,11 @@ def failing_verdicts(document: Document) -> frozenset[str] | None:
     consequences = {"INCONCLUSIVE": policy.get("inconclusive"), "NOT-RUN": policy.get("not_run")}
     if None in consequences.values():
         return None
-    doubtful = {verdict for verdict, consequence in consequences.items() if consequence == "fail"}
-    return DEFAULT_FAILS - {"NOT-RUN"} | doubtful
+    doubtful = {verdict for verdict, consequence in consequences.items() if consequence != "warn"}
+    return _DEFAULT_FAILS - {"NOT-RUN"} | doubtful
 
 
-def level_of(verdict: str, severity: str, *, is_waived: bool = False, fails: frozenset[str] = DEFAULT_FAILS) -> Level:
+def level_of(verdict: str, severity: str, *, is_waived: bool = False, fails: frozenset[str] = _DEFAULT_FAILS) -> Level:
     """How bad an outcome is; `fails` are the verdicts that fail the gate.
 
     Examples
@@ -148,7 +148,7 @@ def check_rows(document: Document, decimals: int) -> tuple[CheckRow, ...]:
     """
     waivers = waiver_rows(document)
     languages = section(document, "languages")
-    fails = failing_verdicts(document) or DEFAULT_FAILS
+    fails = failing_verdicts(document) or _DEFAULT_FAILS
     return tuple(_check(entry, languages, waivers, decimals, fails) for entry in sections(document, "checks"))
 
 

@@ -60,7 +60,9 @@ def _group(kind: str, name: str, languages: Mapping[str, Document], decimals: in
     measured = {tag: value for tag, entry in languages.items() if (value := _degradation(entry)) is not None}
     # One that was measured and has no number is worse than any that has one.
     broken = [tag for tag in sorted(languages) if "missing" not in languages[tag] and tag not in measured]
-    worst = max(sorted(measured), key=lambda tag: measured[tag]) if measured else ""
+    worst = ""
+    if measured:
+        worst = broken[0] if broken else max(sorted(measured), key=lambda tag: measured[tag])
     verdicts = Counter(known_verdict(entry["verdict"]) for entry in languages.values() if "verdict" in entry)
     shown = [*VERDICTS, *(verdict for verdict in sorted(verdicts) if verdict not in VERDICTS)]
     return GroupRow(
@@ -71,13 +73,7 @@ def _group(kind: str, name: str, languages: Mapping[str, Document], decimals: in
         mean=numbers.millinats(
             math.fsum(measured.values()) / len(measured) if measured and not broken else None, decimals, signed=True
         ),
-        worst=(
-            f"{visible(broken[0])} {numbers.UNKNOWN}"
-            if broken
-            else f"{visible(worst)} {numbers.millinats(measured[worst], decimals, signed=True)}"
-            if measured
-            else ""
-        ),
+        worst=f"{visible(worst)} {numbers.millinats(measured.get(worst), decimals, signed=True)}" if worst else "",
     )
 
 

@@ -101,11 +101,7 @@ def _is_untold(shown: View, levels: Sequence[Level]) -> bool:
     """Whether the gate did not pass, and no result tells so."""
     if shown.verdict == "PASS":
         return False
-    return "error" not in levels if _is_failed(shown) else not levels
-
-
-def _is_failed(shown: View) -> bool:
-    return shown.fails or shown.verdict in ("FAIL", "UNKNOWN")
+    return "error" not in levels if shown.is_failed else not levels
 
 
 def _gate(shown: View, rules: Sequence[str], place: str) -> dict[str, Any]:
@@ -113,7 +109,7 @@ def _gate(shown: View, rules: Sequence[str], place: str) -> dict[str, Any]:
     return {
         "ruleId": GATE,
         "ruleIndex": rules.index(GATE),
-        "level": "error" if _is_failed(shown) else "warning",
+        "level": "error" if shown.is_failed else "warning",
         "message": {"text": reason},
         "locations": [_location(place, None)],
         "partialFingerprints": {"check/v1": _fingerprint((GATE,))},

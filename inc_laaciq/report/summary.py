@@ -102,9 +102,8 @@ def annotations(document: Mapping[str, Any]) -> list[str]:
     place = dict(shown.provenance).get("policy", "")
     found = [row for row in worst_first(shown.checks) if row.level in ("error", "warning")]
     lines = [_command(row.level, _title(row), row.reason, place, row.line) for row in found]
-    is_failed = shown.fails or shown.verdict in ("FAIL", "UNKNOWN")
-    if (is_failed or shown.verdict == "INCONCLUSIVE") and not any(row.level == "error" for row in found):
-        level: Level = "error" if is_failed else "warning"
+    if (shown.is_failed or shown.verdict == "INCONCLUSIVE") and not any(row.level == "error" for row in found):
+        level: Level = "error" if shown.is_failed else "warning"
         reason = shown.reasons[0] if shown.reasons else f"{shown.verdict}: no reason was recorded"
         lines.insert(0, _command(level, f"{shown.verdict}: {shown.title}", reason, place, None))
     if len(lines) <= N_ANNOTATIONS:

@@ -91,6 +91,11 @@ class View:
     heat: Heat | None
 
     @property
+    def is_failed(self) -> bool:
+        """Whether the verdict fails the gate, or would fail one."""
+        return self.verdict in ("FAIL", "UNKNOWN") if self.fails is None else self.fails
+
+    @property
     def has_verdicts(self) -> bool:
         """Whether a gate judged each language by itself."""
         return any(row.verdict for row in self.languages)

@@ -19,7 +19,7 @@ from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.config import TextSpec, run_spec
 from inc_laaciq.config.bounds import parse_bound
 from inc_laaciq.config.policy import Policy, Rule
-from inc_laaciq.errors import EvaluationError, SpecError
+from inc_laaciq.errors import DataError, EvaluationError, SpecError
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood
 
 pytestmark = pytest.mark.inc
@@ -357,3 +357,16 @@ def test_without_eval_func_the_configured_text_judges(shipped):
     bits = {layer.weight.bits for layer in quantized.la_aciq.layers if layer.weight is not None}
     assert max(bits) > 2
     assert all(trial["languages"][tag]["relative_perplexity"] > 0 for trial in trials for tag in ("fi", "tr"))
+
+
+def test_a_gate_on_text_that_was_calibrated_on_is_refused(bloom, tmp_path):
+    (tmp_path / "en.txt").write_text("A line of text that is long enough to count.\n", encoding="utf-8")
+    text = {"texts": str(tmp_path)}
+    run = run_spec(
+        {
+            "la_aciq": {"mode": "fast", "gate": {"max_degradation": "5%"}, "calibration": text, "evaluation": text},
+            "strategy": "la_aciq",
+        }
+    )
+    with pytest.raises(DataError, match=r"overlap in 1 languages, most in en: 100\.0 %"):
+        quantization.fit(bloom, post_training_config(run))

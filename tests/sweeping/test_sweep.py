@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from rich.console import Console
 
 from inc_laaciq.assessment.rounding import rounded
+from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.checkpoint import load_model
-from inc_laaciq.config import WeightSpec
+from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import parse_bound
 from inc_laaciq.errors import SpecError
 from inc_laaciq.evaluation.degradation import degradation
 from inc_laaciq.evaluation.likelihood import sentence_losses
+from inc_laaciq.layerwise import quantize_layers
 from inc_laaciq.report.sweep import language_rows, print_sweep, sweep_to_markdown, sweep_to_svg
 from inc_laaciq.sweep import prepare_sweep
 from inc_laaciq.sweeping import sweep as module
@@ -74,6 +77,36 @@ def test_figures_are_those_of_the_quantized_model(swept, texts):
         expected = degradation(after[tag], before[tag])
         assert cell["languages"][tag]["degradation"] == pytest.approx(expected.degradation, rel=1e-9)
         assert cell["languages"][tag]["standard_error"] == pytest.approx(expected.standard_error, rel=1e-9)
+
+
+OWNER, SHARER = "transformer.h.0.mlp.dense_h_to_4h", "transformer.h.1.mlp.dense_h_to_4h"
+
+
+def test_a_layer_that_shares_a_quantized_weight_is_measured_in_float(texts, tmp_path):
+    source = load_model(SMALL / "model")
+    source.model.get_submodule(SHARER).weight = source.model.get_submodule(OWNER).weight
+    corpus, settings = _corpus(texts[0]), LaaciqSpec()
+    spec = SweepSpec(bits=(3,), methods=("rtn", "fast"), margin=FIVE, tokens_per_language=64)
+    swept = module.Sweep(source, spec, corpus, None, None, settings, Cells(tmp_path, {})).run()
+    weight = WeightSpec(bits=3, group_size=64)
+    layers = [layer for layer in find_layers(source.model, weight) if layer.weight is not None]
+    solved = quantize_layers(source.model, layers, None, replace(settings, mode="fast")).weights
+    assert (OWNER in solved, SHARER in solved) == (True, False)
+    codes = {
+        "rtn": {layer.name: rounded(source.model.get_submodule(layer.name).weight, weight) for layer in layers},
+        "fast": {name: found.dequantize() for name, found in solved.items()},
+    }
+    for cell in swept["cells"]:
+        quantized = load_model(SMALL / "model").model
+        quantized.get_submodule(SHARER).weight.data = source.model.get_submodule(SHARER).weight.data.clone()
+        for name, values in codes[cell["method"]].items():
+            quantized.get_submodule(name).weight.data = values
+        options = {"tokens_per_language": 64, "seed": 0}
+        before = sentence_losses(source.model, source.tokenizer, corpus, **options)
+        after = sentence_losses(quantized, source.tokenizer, corpus, **options)
+        for tag in TAGS:
+            expected = degradation(after[tag], before[tag]).degradation
+            assert cell["languages"][tag]["degradation"] == pytest.approx(expected, rel=1e-9), cell["method"]
 
 
 def _corpus(folder):
@@ -278,6 +311,16 @@ def test_a_missing_language_is_named(swept, texts, tmp_path):
     assert document["missing"] == {"sw": "no text was found"}
     assert "sw was not measured: no text was found" in sweep_to_markdown(document)
     assert set(document["fewest_bits"]["rtn"]) == set(TAGS)
+
+
+def test_a_language_that_is_only_calibrated_on_is_named(texts, tmp_path):
+    evaluation = tmp_path / "texts"
+    shutil.copytree(texts[0], evaluation)
+    (evaluation / "tr.txt").unlink()
+    job, about = prepared((evaluation, texts[1]), tmp_path / "cells", bits=(8,), methods=("fast",))
+    document = {**job.run(), **about}
+    assert document["missing"] == {"tr": "no evaluation text was found"}
+    assert "tr was not measured: no evaluation text was found" in sweep_to_markdown(document)
 
 
 def test_specs_say_their_cells():

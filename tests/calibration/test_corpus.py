@@ -81,6 +81,15 @@ def test_other_files_are_ignored_but_a_txt_must_be_a_language(folder):
         read_texts(source)
 
 
+def test_the_ending_may_be_in_capitals(folder):
+    source = folder(en="One.")
+    (source / "SW.TXT").write_text("Moja.")
+    assert read_texts(source).languages == ("en", "sw")
+    (source / "swh.txt").write_text("Mbili.")
+    with pytest.raises(DataError, match="two files are of one language"):
+        read_texts(source)
+
+
 def test_what_is_no_source_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_texts(tmp_path / "absent")

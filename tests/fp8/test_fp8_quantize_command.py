@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from inc_laaciq.artifacts import REPORTS
 from inc_laaciq.backends import gaudi_fp8_measure
 from inc_laaciq.backends.gaudi_fp8_files import read_measurement
 from inc_laaciq.backends.gaudi_fp8_names import find_dump
@@ -70,6 +72,10 @@ def test_a_run_measures_merges_evaluates_judges_and_writes_what_a_gaudi_takes(ou
             float(found.nodes[module].inputs[0][0, 0]) for found in dumps.values()
         )
     assert not find_dump(folder / "measure").caches()
+    written = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert any(name.startswith("languages/tr/") for name in written)
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in written.items()}
+    assert record["files"] == {name: sha256 for name, sha256 in hashes.items() if name not in REPORTS}
 
     # Its parts go on to the other commands.
     assert main("gate", folder, "--max-degradation", "20%").returncode == 0

@@ -168,6 +168,17 @@ def test_natural_goes_by_the_size_of_the_text_that_the_loader_knows(model, batch
     assert not same(by_size, codes({"en": 1, "sw": 1}))
 
 
+def test_natural_goes_by_the_size_of_the_text_of_listed_languages_too(model, batches):
+    def codes(batches, **settings):
+        config = LAACIQConfig(bits=3, reconcile="natural", mode="fast", **settings)
+        loader = LanguageLoader(batches, text_bytes={"en": 1, "sw": 30, "tr": 900})
+        return quantize(copy.deepcopy(model), config, run_fn=calibrate(loader)).la_aciq.weights
+
+    expected = codes(batches)
+    assert same(expected, codes({"tr": batches["en"], **batches}, languages=["en", "sw"]))
+    assert not same(expected, codes(batches, shares={"en": 0.5, "sw": 0.5}))
+
+
 def test_calibrate_runs_models_of_other_algorithms_under_each_language(batches, loader):
     from inc_laaciq.calibration.current_language import current_language
 

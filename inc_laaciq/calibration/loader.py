@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 
@@ -52,6 +52,17 @@ class LanguageLoader:
         self.progress = progress
         self.memory = memory
         self._text_bytes = text_bytes
+
+    def only(self, languages: Collection[str]) -> LanguageLoader:
+        """The same without the other languages.
+
+        Parameters
+        ----------
+        languages : collection of str
+            Canonical tags that it has.
+        """
+        batches = {tag: self.batches[tag] for tag in languages}
+        return LanguageLoader(batches, progress=self.progress, memory=self.memory, text_bytes=self._text_bytes)
 
     @property
     def n_tokens(self) -> dict[str, int]:

@@ -28,6 +28,20 @@ def test_shares_are_counted_in_tokens_where_the_text_is_not_known():
     assert loader.shares == {"sw": 0.25, "en": 0.75}
 
 
+def test_some_of_its_languages_keep_what_it_knows_of_them():
+    batches = {tag: [torch.zeros(1, 2)] for tag in ("en", "fi", "sw")}
+
+    def progress(_stage, _done, _total):
+        pass
+
+    loader = LanguageLoader(batches, progress=progress, memory=7, text_bytes={"en": 10, "fi": 60, "sw": 30})
+    part = loader.only(["sw", "en"])
+    assert list(part.batches) == ["sw", "en"]
+    assert part.shares == {"sw": 0.75, "en": 0.25}
+    assert (part.progress, part.memory) == (progress, 7)
+    assert list(loader.batches) == ["en", "fi", "sw"]
+
+
 def test_no_batch_and_one_language_twice_are_refused():
     with pytest.raises(DataError, match="no tokens for any language"):
         LanguageLoader({"sw": []})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from inc_laaciq.calibration.layers import find_layers, linearize
 from inc_laaciq.calibration.loader import LanguageLoader
 from inc_laaciq.calibration.prepare import check_weights
 from inc_laaciq.config import RunSpec, WeightSpec
-from inc_laaciq.errors import BackendError, EvaluationError, LaaciqError, SpecError
+from inc_laaciq.errors import BackendError, DataError, EvaluationError, LaaciqError, SpecError
 from inc_laaciq.layerwise import Solution
 from inc_laaciq.tuning.criterion import LanguageCriterion
 from inc_laaciq.tuning.search import Trial, search
@@ -192,12 +192,11 @@ class LaAciqSearch:
     def _batches(self) -> tuple[Mapping[str, Any] | None, Callable[[str, int, int], None] | None]:
         loader = self.calib_dataloader
         if isinstance(loader, LanguageLoader):
-            listed = self._settings.languages or tuple(loader.batches)
-            if missing := [tag for tag in listed if tag not in loader.batches]:
-                logger.warning("No calibration batch is in %s, which languages names", ", ".join(missing))
-            batches = {tag: rows for tag, rows in loader.batches.items() if tag in listed}
-            check_weights(self._settings, batches)
-            return batches, loader.progress
+            if self._settings.languages is not None:
+                # Neural Compressor's own calibration runs on it too, here and below.
+                self.calib_dataloader = loader = _only_listed(loader, self._settings.languages)
+            check_weights(self._settings, loader.batches)
+            return loader.batches, loader.progress
         if loader is not None:
             raise SpecError(
                 f"calib_dataloader is a {type(loader).__name__}, which does not say what language a batch is in. "
@@ -205,7 +204,6 @@ class LaAciqSearch:
             )
         if self._settings.calibration is None:
             return None, None
-        # Neural Compressor's own calibration runs on it too.
         self.calib_dataloader = loader_of(self._run, self.model.model)
         return self.calib_dataloader.batches, None
 
@@ -314,6 +312,20 @@ class LaAciqTuneStrategy(LaAciqSearch, TuneStrategy):  # type: ignore[misc]
     def get_best_qmodel(self) -> Any:
         """The accepted model, or the reason why there is none."""
         return self._accepted(super().get_best_qmodel())
+
+
+def _only_listed(loader: LanguageLoader, languages: Sequence[str]) -> LanguageLoader:
+    """The batches of a caller's loader that are in a language which the configuration names."""
+    missing = ", ".join(tag for tag in languages if tag not in loader.batches)
+    there = [tag for tag in loader.batches if tag in languages]
+    if not there:
+        raise DataError(
+            f"no calibration batch is in {missing}, which languages names. There are batches in "
+            f"{', '.join(loader.batches)}"
+        )
+    if missing:
+        logger.warning("No calibration batch is in %s, which languages names", missing)
+    return loader.only(there)
 
 
 def register() -> None:

@@ -21,7 +21,7 @@ import inc_laaciq.config
 from inc_laaciq.backends.inc_adaptor import LaAciqTuneStrategy, register
 from inc_laaciq.backends.inc_fit import post_training_config, quantized_layers
 from inc_laaciq.calibration.layers import linearize
-from inc_laaciq.errors import BackendError, EvaluationError, NumericError, SpecError
+from inc_laaciq.errors import BackendError, DataError, EvaluationError, NumericError, SpecError
 
 pytestmark = pytest.mark.inc
 
@@ -323,6 +323,27 @@ def test_natural_without_shares_goes_by_the_size_of_the_text(bloom, batches):
     by_size = codes({"en": 1, "sw": 3})
     assert torch.equal(by_size, codes(None, shares={"en": 0.25, "sw": 0.75}))
     assert not torch.equal(by_size, codes({"en": 1, "sw": 1}))
+
+
+def test_only_listed_languages_of_a_loader_are_calibrated_on(bloom, batches):
+    def solved(batches, **settings):
+        loader = inc_laaciq.LanguageLoader(batches, text_bytes={"en": 1, "sw": 3, "tr": 900})
+        conf = config(strategy_kwargs={"reconcile": "natural", **settings})
+        return quantization.fit(bloom, conf, calib_dataloader=loader).la_aciq.weights
+
+    listed = solved({"tr": batches["sw"], **batches}, languages=["sw", "en"])
+    assert all(weight.errors.keys() == {"en", "sw"} for weight in listed.values())
+    expected = solved(batches)
+    assert all(torch.equal(weight.codes, expected[name].codes) for name, weight in listed.items())
+
+
+def test_a_listed_language_that_a_loader_lacks_is_named(bloom, batches, caplog):
+    loader = inc_laaciq.LanguageLoader(batches)
+    with caplog.at_level(logging.WARNING, logger="inc_laaciq"):
+        quantization.fit(bloom, config(strategy_kwargs={"languages": ["en", "tr"]}), calib_dataloader=loader)
+    assert "No calibration batch is in tr, which languages names" in caplog.text
+    with pytest.raises(DataError, match="no calibration batch is in tr, which languages names. There are .* in en, sw"):
+        quantization.fit(bloom, config(strategy_kwargs={"languages": ["tr"]}), calib_dataloader=loader)
 
 
 def test_a_loader_without_languages_is_refused(bloom, batches):

@@ -18,10 +18,9 @@ from inc_laaciq.errors import SpecError
 pytestmark = pytest.mark.inc
 
 
-def config():
-    return PostTrainingQuantConfig(
-        approach="static", excluded_precisions=["bf16"], tuning_criterion=TuningCriterion(strategy="la_aciq")
-    )
+def config(**settings):
+    criterion = TuningCriterion(strategy="la_aciq", strategy_kwargs=settings)
+    return PostTrainingQuantConfig(approach="static", excluded_precisions=["bf16"], tuning_criterion=criterion)
 
 
 def input_scale(quantized, name):
@@ -47,6 +46,14 @@ def test_codes_scales_and_ranges_are_the_solved_ones(bloom, batches):
     # Neural Compressor wraps lone layers; what is inside is still float.
     assert isinstance(quantized.model.transformer.word_embeddings.module, torch.nn.Embedding)
     assert type(quantized.model.lm_head.module) is torch.nn.Linear
+
+
+def test_ranges_are_those_of_listed_languages(bloom, batches):
+    def ranges(batches, **settings):
+        loader = inc_laaciq.LanguageLoader(batches)
+        return quantization.fit(bloom, config(**settings), calib_dataloader=loader).la_aciq.ranges
+
+    assert ranges(batches, languages=["sw"]) == ranges({"sw": batches["sw"]}) != ranges(batches)
 
 
 def test_save_and_load_give_the_same_logits(bloom, batches):

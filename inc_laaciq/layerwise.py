@@ -53,6 +53,11 @@ class Solution:
     tuning: Mapping[str, Any] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """The languages of `invalid`, each with the reason why no figure of this solution speaks for it."""
+        return {tag: f"the float model fails on its calibration text: {why}" for tag, why in self.invalid.items()}
+
 
 def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
     """The solver's view of the configuration of one layer."""

@@ -180,8 +180,7 @@ def _evaluation(job: Job, losses: Losses | None, kind: str, missing: Mapping[str
 
 def missing_languages(job: Job, solution: Solution) -> dict[str, str]:
     """Languages that no figure of this run can let pass, with the reason."""
-    failed = {tag: f"the float model fails on its calibration text: {why}" for tag, why in solution.invalid.items()}
-    return without_text(job) | failed
+    return without_text(job) | solution.missing
 
 
 def without_text(job: Job) -> dict[str, str]:

@@ -117,9 +117,15 @@ def _lines(document: Mapping[str, Any]) -> list[str]:
     return [
         _explained(document),
         *theory_lines(document),
-        *(f"{visible(tag)} was not measured: {visible(why)}" for tag, why in document["missing"].items()),
+        *(f"{visible(tag)} {_measured(document, tag)}: {visible(why)}" for tag, why in document["missing"].items()),
         *(f"note: {visible(note)}" for note in document["notes"]),
     ]
+
+
+def _measured(document: Mapping[str, Any], tag: str) -> str:
+    """By what a missing language was measured after all: by methods that need no calibration text."""
+    by = [cell["method"] for cell in document["cells"] if tag in cell["languages"]]
+    return f"was measured by {', '.join(dict.fromkeys(by))} only" if by else "was not measured"
 
 
 def _print(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

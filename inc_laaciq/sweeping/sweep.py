@@ -22,7 +22,7 @@ from inc_laaciq.checkpoint import LoadedModel
 from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import Bound
 from inc_laaciq.config.specs import NEED_TEXT
-from inc_laaciq.errors import ResourceError, SpecError
+from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
 from inc_laaciq.evaluation.compare import overview
 from inc_laaciq.evaluation.degradation import degradation
 from inc_laaciq.evaluation.likelihood import sentence_losses
@@ -186,8 +186,12 @@ class Sweep:
     def _measure(self, cell: Cell) -> dict[str, Any]:
         if self._baseline is None:
             self._baseline = self._losses(self._source.model, "float")
-        losses = self._losses(self._quantized(cell), cell.label, reference=self._source.model)
-        measured = {tag: degradation(losses[tag], before) for tag, before in self._baseline.items() if before.is_valid}
+        model, missing = self._quantized(cell)
+        losses = self._losses(model, cell.label, reference=self._source.model)
+        sound = {tag: before for tag, before in self._baseline.items() if before.is_valid and tag not in missing}
+        if not sound:
+            raise EvaluationError("the float model fails on every language that there is evaluation text of")
+        measured = {tag: degradation(losses[tag], before) for tag, before in sound.items()}
         languages = {}
         for tag, d in measured.items():
             languages[tag] = {
@@ -201,7 +205,7 @@ class Sweep:
                 "tokens": d.n_tokens,
                 "bytes": d.n_bytes,
             }
-        return {"languages": languages, **overview(measured)}
+        return {"languages": languages, "missing": missing, **overview(measured)}
 
     def _losses(self, model: Any, label: str, *, reference: Any = None) -> dict[str, SentenceLosses]:
         def labelled(_stage: str, done: int, total: int) -> None:
@@ -218,8 +222,8 @@ class Sweep:
             progress=labelled,
         )
 
-    def _quantized(self, cell: Cell) -> nn.Module:
-        """A copy of the model whose weights are those that the codes stand for."""
+    def _quantized(self, cell: Cell) -> tuple[nn.Module, dict[str, str]]:
+        """A copy of the model whose weights are those that the codes stand for, and languages it was not solved for."""
         layers = [layer for layer in self._layers[cell.bits] if layer.weight is not None]
         model: nn.Module
         if cell.method == PLAIN:
@@ -229,7 +233,7 @@ class Sweep:
                     module = linear_layer(model, layer.name)
                     # A new one, here and below: a layer that shares the old one stays in float.
                     module.weight = nn.Parameter(rounded(module.weight, self._weight(cell.bits)))
-            return model
+            return model, {}
         mode: Any = cell.method  # which is a mode's name
         settings = replace(self._settings, mode=mode)
         batches = self._loader.batches if self._loader is not None else None
@@ -240,15 +244,18 @@ class Sweep:
             for found, solved in solution.weights.items():
                 module = linear_layer(model, found)
                 module.weight = nn.Parameter(solved.dequantize().to(module.weight))
-        return model
+        return model, solution.missing
 
     def _document(self, found: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
         spec, predicted = self._spec, found.pop(PREDICTED)["languages"]
         missing = dict.fromkeys(self._evaluation.missing, "no text was found")
         calibrated = self._loader.batches if self._loader is not None else {}
-        missing |= dict.fromkeys(calibrated.keys() - self._evaluation.texts.keys(), "no evaluation text was found")
+        without = sorted(calibrated.keys() - self._evaluation.texts.keys())
+        missing |= dict.fromkeys(without, "no evaluation text was found")
         tags = sorted({tag for content in found.values() for tag in content["languages"]})
-        broken = {tag: "the float model fails on it" for tag in self._evaluation.texts if tag not in tags}
+        missing |= {tag: "the float model fails on it" for tag in self._evaluation.texts if tag not in tags}
+        for content in found.values():
+            missing |= content["missing"]
         return {
             "schema": SCHEMA,
             "spec": {
@@ -261,7 +268,7 @@ class Sweep:
             "fewest_bits": {method: {tag: self._fewest(method, tag, found) for tag in tags} for method in spec.methods},
             "predictors": predicted,
             "theory": theory([(cell.label, content["languages"]) for cell, content in found.items()], predicted),
-            "missing": {**missing, **broken},
+            "missing": missing,
         }
 
     def _fewest(self, method: str, tag: str, found: Mapping[Cell, Mapping[str, Any]]) -> int | None:

@@ -17,7 +17,7 @@ from inc_laaciq.calibration.layers import find_layers
 from inc_laaciq.checkpoint import load_model
 from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import parse_bound
-from inc_laaciq.errors import SpecError
+from inc_laaciq.errors import EvaluationError, SpecError
 from inc_laaciq.evaluation.degradation import degradation
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.layerwise import quantize_layers
@@ -321,6 +321,51 @@ def test_a_language_that_is_only_calibrated_on_is_named(texts, tmp_path):
     document = {**job.run(), **about}
     assert document["missing"] == {"tr": "no evaluation text was found"}
     assert "tr was not measured: no evaluation text was found" in sweep_to_markdown(document)
+
+
+def tokens_of(tokenizer, *files):
+    return {token for file in files for token in tokenizer(file.read_text(encoding="utf-8"))["input_ids"]}
+
+
+@pytest.fixture
+def broken(texts, tmp_path):
+    """A model that fails on tokens which only the Hindi calibration text has."""
+    source = load_model(SMALL / "model")
+    model, (evaluation, calibration) = source.model, texts
+    others = [calibration / f"{tag}.txt" for tag in TAGS if tag != "hi"]
+    ids = tokens_of(source.tokenizer, calibration / "hi.txt")
+    ids -= tokens_of(source.tokenizer, *evaluation.iterdir(), *others)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.transformer.word_embeddings.weight.data[sorted(ids)] = torch.nan
+    model.save_pretrained(tmp_path / "model")
+    source.tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_language_whose_calibration_text_breaks_the_float_model_is_missing(texts, broken, tmp_path):
+    options = {"bits": (8,), "methods": ("rtn", "fast"), "tokens_per_language": 64, "calibration": texts[1]}
+    job, about = prepare_sweep(broken, texts[0], tmp_path / "cells", **options)
+    document = {**job.run(), **about}
+    rtn, fast = document["cells"]
+    assert rtn["languages"].keys() == set(TAGS)
+    assert fast["languages"].keys() == set(TAGS) - {"hi"}
+    assert "the float model fails on its calibration text: " in document["missing"]["hi"]
+    shown = sweep_to_markdown(document)
+    assert "hi was measured by rtn only: the float model fails on its calibration text" in shown
+    again, _ = prepare_sweep(broken, texts[0], tmp_path / "cells", **options)
+    assert {**again.run(), **about} == document
+
+
+def test_a_sweep_without_any_sound_language_is_an_error(texts, broken, tmp_path):
+    (tmp_path / "texts").mkdir()
+    shutil.copy(texts[0] / "hi.txt", tmp_path / "texts")
+    job, _ = prepare_sweep(
+        broken, tmp_path / "texts", tmp_path / "cells", bits=(8,), methods=("fast",), tokens_per_language=64,
+        calibration=texts[1],
+    )  # fmt: skip
+    with pytest.raises(EvaluationError, match="fails on every language that there is evaluation text of"):
+        job.run()
 
 
 def test_specs_say_their_cells():

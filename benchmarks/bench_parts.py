@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from methods.cells import sources_sha256
 from methods.collect import commit
 from methods.workers import pool
 
@@ -32,7 +31,7 @@ from inc_laaciq.config import run_spec
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.layerwise import Solution, quantize_layers
 from inc_laaciq.output import write_json_atomic
-from inc_laaciq.provenance import meta
+from inc_laaciq.provenance import meta, sources_sha256
 
 SHIPPED = Path(__file__).parents[1] / "recipes" / "small_bloom"
 PARTS: dict[str, dict[str, Any]] = {
@@ -79,7 +78,7 @@ def main() -> None:
 def what_is_measured(options: argparse.Namespace) -> dict[str, Any]:
     """All that a row depends on besides its part and its bits, but for the machine."""
     return {
-        "sources_sha256": sources_sha256(None),
+        "sources_sha256": sources_sha256(),
         "versions": meta()["versions"],
         "model": {"name": Path(options.model).name, "sha256": load_model(options.model).weights_sha256},
         "calibration_sha256": read_texts(options.calibration).sha256,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import platform
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("inc-laaciq", "neural-compressor", "torch", "transformers", "numpy", "safetensors")
+_PACKAGE = Path(__file__).parent
 
 
 def meta() -> dict[str, Any]:
@@ -34,3 +38,21 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def sources_sha256(parts: tuple[str, ...] | None = None, *, package: Path = _PACKAGE) -> str:
+    """Hash of this package's Python files, which change more often than its version.
+
+    Parameters
+    ----------
+    parts : tuple of str, or None
+        Folders and files directly in the package that count; None = all.
+    package : Path
+        Its folder.
+    """
+    files = [path for path in package.rglob("*.py") if parts is None or path.relative_to(package).parts[0] in parts]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -23,11 +23,17 @@ from inc_laaciq.checkpoint import LoadedModel, load_model
 from inc_laaciq.config import LaaciqSpec, TextSpec
 from inc_laaciq.config.bounds import parse_bound
 from inc_laaciq.errors import SpecError
-from inc_laaciq.provenance import versions
+from inc_laaciq.provenance import sources_sha256, versions
 from inc_laaciq.quant.grid import Scheme
 from inc_laaciq.run_report import model_name
 from inc_laaciq.sweeping.cells import Cells
 from inc_laaciq.sweeping.sweep import PLAIN, Sweep, SweepSpec
+
+DECIDING = (
+    "assessment", "calibration", "checkpoint", "config", "evaluation", "fair", "languages.py", "layerwise.py", "quant",
+    "scaling.py", "sweep.py", "sweeping",
+)  # fmt: skip
+"""Parts of the package that decide what a finished part of a sweep holds; a change of any other lets it stand."""
 
 
 def prepare_sweep(
@@ -113,6 +119,7 @@ def prepare_sweep(
         "group_size": size,
         "scheme": scheme,
         "versions": versions(),
+        "sources": sources_sha256(DECIDING),
         "threads": torch.get_num_threads(),
     }
     calibrated = {

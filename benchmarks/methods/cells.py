@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import inc_laaciq
+from inc_laaciq.provenance import sources_sha256
 from methods.bench import Bench
 from methods.registry import METHOD_VERSION, METHODS, Method
 
@@ -97,23 +96,12 @@ def definition(cell: Cell, bench: Bench) -> dict[str, Any]:
         found["calibration_tokens"] = options.calibration_tokens
         found["sequence_length"] = bench.sequence_length
     if method.is_ours:
-        found["sources_sha256"] = sources_sha256()
+        found["sources_sha256"] = sources_sha256(_SOLVING)
     return found
 
 
 _SOLVING = ("calibration", "fair", "layerwise.py", "quant", "scaling.py")
 """Parts of the package that decide what codes come out; the others change no cell."""
-
-
-@cache
-def sources_sha256(parts: tuple[str, ...] | None = _SOLVING) -> str:
-    """Hash of the package's Python files: of those that solve, or of all of them with None."""
-    folder = Path(inc_laaciq.__file__).parent
-    files = [path for path in folder.rglob("*.py") if parts is None or path.relative_to(folder).parts[0] in parts]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def path_of(cell: Cell, bench: Bench) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,15 @@ from inc_laaciq.errors import EvaluationError, SpecError
 from inc_laaciq.evaluation.degradation import degradation
 from inc_laaciq.evaluation.likelihood import sentence_losses
 from inc_laaciq.layerwise import quantize_layers
+from inc_laaciq.provenance import sources_sha256
 from inc_laaciq.report.sweep import language_rows, print_sweep, sweep_to_markdown, sweep_to_svg
-from inc_laaciq.sweep import prepare_sweep
+from inc_laaciq.sweep import DECIDING, prepare_sweep
 from inc_laaciq.sweeping import sweep as module
 from inc_laaciq.sweeping.cells import Cell, Cells
 from inc_laaciq.sweeping.sweep import SweepSpec
 from inc_laaciq.sweeping.widths import fewest_bits, is_within, upper_end
 
+PACKAGE = Path(module.__file__).parents[1]
 SMALL = Path(__file__).parents[2] / "recipes/small_bloom"
 TOKENS = 256
 TAGS = ("en", "fi", "hi", "tr")
@@ -170,6 +174,35 @@ def test_cells_depend_on_the_configuration_and_plain_rounding_on_no_calibration(
         tokens_per_language=TOKENS, calibration_tokens=512,
     )  # fmt: skip
     assert len(changed.missing) == 5
+
+
+@pytest.mark.parametrize(("file", "n_missing"), [("quant/solver.py", 5), ("report/sweep.py", 0)])
+def test_cells_depend_on_the_sources_that_decide(swept, texts, tmp_path, monkeypatch, file, n_missing):
+    shutil.copytree(swept[1], tmp_path / "cells")
+    shutil.copytree(PACKAGE, tmp_path / "package")
+    with (tmp_path / "package" / file).open("a") as source:
+        source.write("# changed\n")
+    monkeypatch.setattr("inc_laaciq.sweep.sources_sha256", partial(sources_sha256, package=tmp_path / "package"))
+    job, _ = prepared(texts, tmp_path / "cells")
+    assert len(job.missing) == n_missing
+
+
+def test_every_source_behind_the_figures_of_a_sweep_decides():
+    found, todo = set(), {"inc_laaciq.sweeping.sweep"}
+    while todo:
+        path = PACKAGE.joinpath(*todo.pop().split(".")[1:])
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if file not in found and file.is_file():
+            found.add(file)
+            todo |= {
+                name
+                for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("inc_laaciq.")
+                for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            }
+    parts = {file.relative_to(PACKAGE).parts[0] for file in found}
+    no_figures = {"errors.py", "families.py", "memory.py", "output", "planning.py"}
+    assert parts - no_figures == set(DECIDING) - {"sweep.py"}
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,7 @@ def _recommendation(
         "raised": list(found.raised),
         "raised_bits": found.raised_bits if found.raised else None,
         "is_enough": found.is_enough and not not_assessed,
+        "is_enough_for_assessed": found.is_enough,
         "not_assessed": not_assessed,
         "predicted_degradation": dict(found.predicted),
         "config": None if source is None else configuration(found, source),

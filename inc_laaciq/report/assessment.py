@@ -78,13 +78,14 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
     mode = f"mode {advice['mode']}, {_grid(advice)}"
     if advice["raised"]:
         mode += f", {len(advice['raised'])} layers at {advice['raised_bits']} bits"
-    unknown = ", ".join(visible(tag) for tag in advice["not_assessed"])
-    if unknown:
-        found.append(f"To begin with: {mode}. Nothing is known of {unknown}; give text of every language.")
+    if not advice["is_enough_for_assessed"]:
+        found.append(f"Even {mode} is predicted to cost a language more than {limit}.")
     elif advice["is_enough"]:
         found.append(f"Recommended: {mode}. Predicted to keep every language within {limit}; a gate has to confirm it.")
     else:
-        found.append(f"Even {mode} is predicted to cost a language more than {limit}.")
+        found.append(f"To begin with: {mode}. Predicted to keep every language that was assessed within {limit}.")
+    if unknown := ", ".join(visible(tag) for tag in advice["not_assessed"]):
+        found.append(f"Nothing is known of {unknown}; give text of every language.")
     return found
 
 

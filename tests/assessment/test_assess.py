@@ -51,7 +51,7 @@ def test_the_document_is_plain_and_complete(document):
     assert entry["baseline_loss"] == pytest.approx(1.73, abs=0.15)
     assert document["languages"]["sw"]["missing"] == "no text was found"
     advice = document["recommendation"]
-    assert (advice["is_enough"], advice["not_assessed"]) == (False, ["sw"])
+    assert (advice["is_enough"], advice["is_enough_for_assessed"], advice["not_assessed"]) == (False, True, ["sw"])
 
 
 def test_the_map_adds_up_to_the_figures(document):
@@ -119,11 +119,23 @@ def test_the_terminal_names_what_was_not_assessed(document):
     assert "sw was not assessed: no text was found" in shown
     assert shown.index("Finnish") < shown.index("Hindi")
     assert "Languages differ beyond" in shown
-    assert "Nothing is known of sw" in " ".join(shown.split())
+    assert "every language that was assessed within 5%. Nothing is known of sw" in " ".join(shown.split())
     page = assessment_to_html(document)
     assert "sw: no text was found in" in page
     told = {**document, "difference": {"p": None, "is_seen": False, "languages": []}}
     assert "cannot be told" in assessment_to_html(told)
+
+
+def test_that_nothing_is_enough_is_told_beside_a_language_without_text(small, folder):
+    found = assess_quantization_risk(
+        small.model, folder, tokenizer=small.tokenizer, bits=2, limit="0.0000001npb", tokens_per_language=64
+    )
+    advice = found["recommendation"]
+    assert (advice["is_enough"], advice["is_enough_for_assessed"], advice["not_assessed"]) == (False, False, ["sw"])
+    assert sentences(found)[-2:] == [
+        "Even mode fair, 8 bits sym, groups of 64 is predicted to cost a language more than 0.0000001npb.",
+        "Nothing is known of sw; give text of every language.",
+    ]
 
 
 def test_the_command_writes_what_quantize_takes(main, texts, tmp_path, small):

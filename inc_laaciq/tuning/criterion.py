@@ -252,9 +252,13 @@ class Likelihood:
             aligned=self._spec.aligned,
             progress=labelled,
         )
-        return Evaluation(
-            source=label, id="", texts={"aligned": self._spec.aligned}, losses=losses, missing=self._missing
-        )
+        texts = {
+            "sha256": self._corpus.sha256,
+            "tokens_per_language": self._spec.tokens_per_language,
+            "seed": self._spec.seed,
+            "aligned": self._spec.aligned,
+        }
+        return Evaluation(source=label, id="", texts=texts, losses=losses, missing=self._missing)
 
 
 def score(document: Mapping[str, Any]) -> float:

@@ -203,7 +203,7 @@ def autotune(
         record = trials.records[kept]
         quantized = quantize_again(model, given[record.candidate], record, calibration)
     criterion.kept = kept
-    document = criterion.documents[kept]
+    document = {**criterion.documents[kept], "strict": strict}
     return AutotuneResult(
         model=quantized,
         is_accepted=is_accepted,

@@ -133,6 +133,7 @@ def quantize(
             job = prepare(run, model, **given)
             check_space(target, job.plan.disk_bytes)
             outcome = run_quantization(job, comparisons=compare, progress=progress, api=chosen)
+            outcome.report["strict"] = strict
             write_artifacts(job, outcome, folder)
         # Fails closed: a gate that could judge nothing has not passed either.
         code = exit_code(outcome.report["verdict"], run.la_aciq.gate, strict=strict)

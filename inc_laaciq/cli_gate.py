@@ -169,7 +169,7 @@ def _judge(
         today=today,
         seed=seed,
     )
-    document["meta"] = meta_without_model()
+    document |= {"meta": meta_without_model(), "strict": strict}
     write_reports(document, paths)
     print_run(document, _console())
     if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -163,6 +163,7 @@ def export(
         check_space(output, job.plan.disk_bytes)
         with _told_of_a_full_disk(folder, job.plan.disk_bytes):
             exported = run_export(job, form, folder.folder, trust_remote_code=trust_remote_code, progress=progress)
+        exported.report["strict"] = strict
         write_export(job, exported, folder)
         code = exit_code(exported.report["verdict"], run.la_aciq.gate, strict=strict)
         if code:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -239,6 +240,10 @@ def test_too_little_text_is_told_at_once_and_passes_only_where_the_policy_lets_i
     assert not (tmp_path / "out").exists()
     record = json.loads((tmp_path / "out.failed" / "laaciq.json").read_text(encoding="utf-8"))
     assert len(record["trials"]) == 1  # no other configuration could have passed
+    reported = main("report", tmp_path / "out.failed", "--junit", tmp_path / "gate.xml")
+    assert reported.returncode == 0, reported.stderr
+    gate = ElementTree.parse(tmp_path / "gate.xml").getroot().find("testsuite[@name='gate']/testcase")
+    assert gate.find("failure").get("type") == "INCONCLUSIVE"
 
 
 @pytest.mark.inc

@@ -579,24 +579,30 @@ def test_a_candidate_is_not_its_own_baseline(main, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("harms", "keys", "code"),
+    ("harms", "keys", "options", "code"),
     [
-        (UNSURE, {"inconclusive": "fail"}, 3),
-        (UNSURE, {"inconclusive": "warn"}, 0),
-        (GOOD, {"required_languages": ["yo"], "not_run": "fail"}, 3),
-        (GOOD, {"required_languages": ["yo"], "not_run": "warn"}, 0),
+        (UNSURE, {"inconclusive": "fail"}, (), 3),
+        (UNSURE, {"inconclusive": "warn"}, (), 0),
+        (UNSURE, {"inconclusive": "warn"}, ("--strict",), 4),
+        (GOOD, {"required_languages": ["yo"], "not_run": "fail"}, (), 3),
+        (GOOD, {"required_languages": ["yo"], "not_run": "warn"}, (), 0),
+        (GOOD, {"required_languages": ["yo"], "not_run": "warn"}, ("--strict",), 4),
     ],
-    ids=["doubt fails", "doubt warns", "absence fails", "absence warns"],
+    ids=["doubt fails", "doubt warns", "doubt and strict", "absence fails", "absence warns", "absence and strict"],
 )
-def test_reports_fail_where_the_command_does(gate, tmp_path, monkeypatch, harms, keys, code):
+def test_reports_fail_where_the_command_does(gate, main, tmp_path, monkeypatch, harms, keys, options, code):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     rules = policy(tmp_path, max_degradation="5%", **keys)
-    junit, sarif = tmp_path / "gate.xml", tmp_path / "gate.sarif"
-    done = gate(harms, "--policy", rules, "--junit", junit, "--sarif", sarif)
+    files = {kind: tmp_path / f"gate.{kind}" for kind in ("junit", "sarif", "json")}
+    done = gate(harms, "--policy", rules, *options, *(word for kind in files for word in (f"--{kind}", files[kind])))
     assert done.returncode == code
-    fails = code == 3
-    assert (ElementTree.parse(junit).getroot().get("failures") != "0") == fails
-    results = json.loads(sarif.read_text(encoding="utf-8"))["runs"][0]["results"]
-    assert ("error" in {result["level"] for result in results}) == fails
+    fails = code != 0
     assert ("::error" in done.stdout) == fails
     assert fails or "::warning" in done.stdout
+    again = {kind: tmp_path / f"again.{kind}" for kind in ("junit", "sarif")}
+    assert main("report", files["json"], "--junit", again["junit"], "--sarif", again["sarif"]).returncode == 0
+    for junit, sarif in ((files["junit"], files["sarif"]), (again["junit"], again["sarif"])):
+        gate_case = ElementTree.parse(junit).getroot().find("testsuite[@name='gate']/testcase")
+        assert (gate_case.find("failure") is not None) == fails
+        results = json.loads(sarif.read_text(encoding="utf-8"))["runs"][0]["results"]
+        assert ("error" in {result["level"] for result in results}) == fails

@@ -21,6 +21,7 @@ with warnings.catch_warnings():  # Neural Compressor and what it imports warn wh
 
 import inc_laaciq
 from inc_laaciq.errors import AutotuneError, BackendError
+from inc_laaciq.report.junit import to_junit
 
 pytestmark = [pytest.mark.inc, pytest.mark.filterwarnings("ignore")]
 
@@ -76,8 +77,12 @@ def test_what_the_text_cannot_decide_is_up_to_policy_and_strictness(shipped):
     result = on_text(shipped, configs, "14%", tokens=1024, gate={"min_sentences": 2})
     assert (result.verdict, result.is_accepted) == ("INCONCLUSIVE", True)
     assert bits_of(result.model) == [3]
+    assert 'failures="0"' in to_junit(result.document)
     with pytest.raises(AutotuneError, match="INCONCLUSIVE"):
         on_text(shipped, configs, "14%", tokens=1024, gate={"min_sentences": 2}, strict=True)
+    kept = on_text(shipped, configs, "14%", tokens=1024, gate={"min_sentences": 2}, strict=True, keep_best=True)
+    assert (kept.verdict, kept.is_accepted) == ("INCONCLUSIVE", False)
+    assert 'failures="0"' not in to_junit(kept.document)
     with pytest.raises(AutotuneError, match="INCONCLUSIVE"):
         on_text(shipped, configs, "14%", tokens=1024, gate={"min_sentences": 2, "inconclusive": "fail"})
 

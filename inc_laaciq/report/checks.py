@@ -106,12 +106,16 @@ _DEFAULT_FAILS = frozenset(VERDICTS) - {"PASS", "INCONCLUSIVE"} | {UNKNOWN_VERDI
 
 
 def failing_verdicts(document: Document) -> frozenset[str] | None:
-    """Verdicts that fail the gate, by its policy's `inconclusive` and `not_run`; None where no policy judged."""
+    """Verdicts that fail the command: by its policy's `inconclusive` and `not_run`, or all but a pass under --strict.
+
+    None where no policy judged.
+    """
     policy = section(document, "policy")
     consequences = {"INCONCLUSIVE": policy.get("inconclusive"), "NOT-RUN": policy.get("not_run")}
     if None in consequences.values():
         return None
-    doubtful = {verdict for verdict, consequence in consequences.items() if consequence != "warn"}
+    is_strict = document.get("strict") is True
+    doubtful = {verdict for verdict, consequence in consequences.items() if is_strict or consequence != "warn"}
     return _DEFAULT_FAILS - {"NOT-RUN"} | doubtful
 
 

@@ -18,6 +18,7 @@ from inc_laaciq.errors import SpecError
 from inc_laaciq.evaluate import evaluate_model
 from inc_laaciq.evaluation.generation import MARGIN
 from inc_laaciq.openvino import export
+from inc_laaciq.report.junit import to_junit
 
 pytestmark = pytest.mark.openvino
 
@@ -80,6 +81,14 @@ def test_a_gate_that_fails_leaves_reports_and_no_model(optimum_cli, trained, tex
     assert left(tmp_path / "out.failed") == ["baseline.json", "laaciq.json", "report.html", "report.md", "results.json"]
     record = json.loads((tmp_path / "out.failed" / "laaciq.json").read_text(encoding="utf-8"))
     assert any(reason.startswith("FAIL") for reason in record["reasons"])
+
+
+def test_doubt_fails_under_strict_and_in_the_reports(trained, texts, tmp_path):
+    content = gated(texts, 4, {"max_degradation": "50%", "min_sentences": 10_000}, trials=1)
+    result = export(trained, tmp_path / "out", content, strict=True)
+    assert (result.verdict, result.exit_code) == ("INCONCLUSIVE", 4)
+    record = json.loads((tmp_path / "out.failed" / "laaciq.json").read_text(encoding="utf-8"))
+    assert 'failures="0"' not in to_junit(record)
 
 
 def test_a_gate_that_can_judge_nothing_fails_and_the_model_is_kept_if_asked(optimum_cli, checkpoint, tmp_path):

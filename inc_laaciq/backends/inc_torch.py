@@ -105,10 +105,11 @@ def _solve(model: nn.Module, configs: Mapping[str, Any], settings: LaaciqSpec, r
     layers = layers_of(model, configs, lm_head=settings.lm_head)
     if UNDETERMINED in batches:
         return quantize_layers(model, layers, batches, settings)
+    loader: LanguageLoader | None = None
     if recorder.loader is not None:
         loader = recorder.loader.only(batches)  # which knows more than its batches, such as the sizes of the texts
-    else:
-        loader = LanguageLoader(batches) if batches else None
+    elif batches:
+        loader = LanguageLoader(batches)
     progress = None if loader is None else loader.progress
     return Solver(model=model, loader=loader, progress=progress).solve(layers, settings, None)
 

@@ -68,23 +68,23 @@ def _method(
     mode: str,
     *,
     pooled: bool = False,
-    labels: float = 0.0,
+    labels: float | None = None,
     calibrations: tuple[str, ...] = ("multilingual",),
 ) -> None:
     def run(job: Job) -> Quantized:
-        return quantize(job, mode, pooled=pooled, fair={"labels": labels} if labels else None)
+        return quantize(job, mode, pooled=pooled, fair=None if labels is None else {"labels": labels})
 
     def check() -> str | None:
         return None if mode in MODES else f"the installed package has no mode {mode!r}, only {', '.join(MODES)}"
 
     register(
         Method(
-            name=f"la_aciq-{mode}" + (f"-labels-{labels:g}" if labels else "") + "-pooled" * pooled,
+            name=f"la_aciq-{mode}" + ("" if labels is None else f"-labels-{labels:g}") + "-pooled" * pooled,
             run=run,
             calibrations=calibrations,
             packages=("neural-compressor", "numpy", "scipy"),
             about=f"this package: mode {mode}"
-            + (f", fair.labels: {labels:g}" if labels else "")
+            + ("" if labels is None else f", fair.labels: {labels:g}")
             + ", all text filed under one language" * pooled,
             is_ours=True,
             check=check,
@@ -95,6 +95,6 @@ def _method(
 _method("fast")
 _method("balanced", calibrations=("multilingual", "english"))
 _method("fair")
-_method("fair", labels=0.1)
+_method("fair", labels=0)
 _method("balanced", pooled=True)
 _method("fair", pooled=True)

@@ -15,7 +15,7 @@ class Target:
     by_bits: dict[int, float]
 
 
-_FAIR = ("la_aciq-fair", "la_aciq-fair-labels-0.1")
+_FAIR = ("la_aciq-fair", "la_aciq-fair-labels-0")
 
 TARGETS = (
     *(

@@ -91,7 +91,7 @@ class RunSpec:
         # Settings without what came later keep their digest.
         if self.fp8 is None:
             del settings["fp8"]
-        if not self.la_aciq.fair.labels:
+        if self.la_aciq.fair.labels is None:
             del settings["la_aciq"]["fair"]["labels"]
         return settings
 

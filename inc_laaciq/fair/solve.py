@@ -168,7 +168,7 @@ def _solve(
         steps = 0 if kind == "none" or not weights else settings.fair.steps
         return Fair(weights=_without_errors(weights), invalid=entered.invalid, tuning={"tuned": kind, "steps": steps})
     del entered.pieces
-    labels = settings.fair.labels
+    labels = settings.fair.label_share
     rows = {tag: [Row(ids=row[None], labels=labels) for batch in batches[tag] for row in batch] for tag in emphasis}
     latents = {name: LatentWeight(solved.weight, solved.target) for name, solved in run.solved.items()}
     run.solved.clear()

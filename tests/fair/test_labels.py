@@ -52,8 +52,10 @@ def test_the_text_itself_becomes_likelier(model, layers_of, batches, labelled):
 
 @pytest.mark.usefixtures("last_step_is_kept")
 def test_labels_are_recorded_and_the_report_says_so(bloom, layers_of, batches, labelled):
-    none, some = (quantize_layers(bloom, layers_of(bloom), batches, labelled(share, steps=2)) for share in (0.0, 0.3))
-    assert [solution.tuning["labels"] for solution in (none, some)] == [0.0, 0.3]
+    none, some, default = (
+        quantize_layers(bloom, layers_of(bloom), batches, labelled(share, steps=2)) for share in (0.0, 0.3, None)
+    )
+    assert [solution.tuning["labels"] for solution in (none, some, default)] == [0.0, 0.3, 0.1]
     assert "labels" not in tuning_note(none)[0]
     assert "tuned to predict the text itself (labels 0.3), which this does not show" in tuning_note(some)[0]
 

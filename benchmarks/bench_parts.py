@@ -43,10 +43,10 @@ PARTS: dict[str, dict[str, Any]] = {
     "balanced, columns not scaled": {"mode": "balanced", "scaling": False},
     "fair, not tuned": {"mode": "fair", "fair": {"tune": "none"}},
     "fair, blocks tuned": {"mode": "fair", "fair": {"tune": "blocks"}},
-    "fair, nothing sampled": {"mode": "fair", "fair": {"sampled": 0}},
-    "fair, no tilt": {"mode": "fair", "fair": {"tilt": 0}},
+    "fair, no labels, nothing sampled": {"mode": "fair", "fair": {"labels": 0, "sampled": 0}},
+    "fair, no labels, no tilt": {"mode": "fair", "fair": {"labels": 0, "tilt": 0}},
+    "fair, no labels": {"mode": "fair", "fair": {"labels": 0}},
     "fair": {"mode": "fair"},
-    "fair, labels 0.1": {"mode": "fair", "fair": {"labels": 0.1}},
 }
 """What is changed in `la_aciq`."""
 

@@ -97,6 +97,8 @@ def _span(found: dict[str, Any]) -> str:
     return f"{found['median']:.2f} [{low}, {high}]"
 
 
+WITHOUT_LABELS = "la_aciq-fair-labels-0"
+
 OTHERS = {
     "methods_small_llama": "small Llama",
     "methods_outliers": "small Bloom with outlier columns",
@@ -130,7 +132,8 @@ def others(contents: dict[str, dict[str, Any]]) -> str:
 def _other(content: dict[str, Any], label: str, bits: int, size: int) -> str:
     here = [entry for entry in content["summary"] if (entry["bits"], entry["group_size"]) == (bits, size)]
     worst = {(entry["method"], entry["calibration"]): entry["kl"]["worst"] for entry in here}
-    ours = next(mode for mode in ("la_aciq-fair", "la_aciq-balanced") if (mode, "multilingual") in worst)
+    modes = ("la_aciq-fair", WITHOUT_LABELS, "la_aciq-balanced")
+    ours = next(mode for mode in modes if (mode, "multilingual") in worst)
     ratios = {
         (entry["baseline"], entry["baseline_calibration"]): entry["kl"]["worst"]
         for entry in content["ratios"]
@@ -142,7 +145,6 @@ def _other(content: dict[str, Any], label: str, bits: int, size: int) -> str:
     return f"| {' | '.join([*shown, *cells])} |"
 
 
-WITH_LABELS = "la_aciq-fair-labels-0.1"
 LABELLED = {
     "methods_long_text": "small Bloom, four times the text",
     "methods_udhr": OTHERS["methods_udhr"],
@@ -161,9 +163,9 @@ def labels(contents: dict[str, dict[str, Any]]) -> str:
     for name, content in contents.items():
         found = {(entry["method"], entry["bits"], entry["group_size"]): entry for entry in content["summary"]}
         for entry in content["ratios"]:
-            if (entry["ours"], entry["baseline"]) == (WITH_LABELS, "la_aciq-fair"):
+            if (entry["ours"], entry["baseline"]) == ("la_aciq-fair", WITHOUT_LABELS):
                 grid = entry["bits"], entry["group_size"]
-                before, after = (found[(method, *grid)] for method in ("la_aciq-fair", WITH_LABELS))
+                before, after = (found[(method, *grid)] for method in (WITHOUT_LABELS, "la_aciq-fair"))
                 both = [
                     f"{1000 * before[measure][kind]:.2f} → {1000 * after[measure][kind]:.2f}" for measure, kind in kinds
                 ]

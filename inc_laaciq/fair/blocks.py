@@ -113,6 +113,14 @@ def hidden_of(output: Any) -> torch.Tensor:
     return found
 
 
+def hidden_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """Hidden states among what a block is called with."""
+    hidden = kwargs[_ARGUMENT] if _ARGUMENT in kwargs else (args[0] if args else None)
+    if not isinstance(hidden, torch.Tensor):
+        raise ModelError("the blocks are not called with hidden states. Use mode 'balanced'")
+    return hidden
+
+
 def enter(model: nn.Module, stack: Stack, ids: torch.Tensor, *, is_checked: bool = False) -> Entry:
     """Run the model once, and keep what its blocks were called with.
 
@@ -135,9 +143,7 @@ def enter(model: nn.Module, stack: Stack, ids: torch.Tensor, *, is_checked: bool
 
     def before(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal entry
-        hidden = kwargs[_ARGUMENT] if _ARGUMENT in kwargs else (args[0] if args else None)
-        if not isinstance(hidden, torch.Tensor):
-            raise ModelError("the blocks are not called with hidden states. Use mode 'balanced'")
+        hidden = hidden_among(args, kwargs)
         if entry is None:
             entry = Entry(hidden=hidden)
         expected.append(hidden)

@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from inc_laaciq.fair.blocks import Call, hidden_of
 
-_SMALLEST = 1e-12
-
 
 class _Replaced:
     """A module that is called with some of its weights replaced; its own parameters get no gradient."""
@@ -99,8 +97,30 @@ def _divergence(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockRow:
+    """A row of text at a block.
+
+    Parameters
+    ----------
+    call : Call
+        How the model calls the block for this row.
+    hidden : tensor, shape (1, tokens, hidden_size)
+        What the block receives behind the blocks that are already quantized.
+    wanted : tensor, same shape
+        What it gives in the float model.
+    fisher : tensor, shape (hidden_size, hidden_size)
+        Fisher information of the predictions in what the block gives.
+    """
+
+    call: Call
+    hidden: torch.Tensor
+    wanted: torch.Tensor
+    fisher: torch.Tensor
+
+
 class BlockDistance:
-    """Squared error of what a block adds to its hidden states, relative to the energy of what it should add.
+    """How far the predictions move, to second order, because of what a block gives.
 
     Parameters
     ----------
@@ -112,11 +132,8 @@ class BlockDistance:
         self._block = _Replaced(block)
 
     def __call__(self, weights: Mapping[str, torch.Tensor], row: BlockRow) -> torch.Tensor:
-        """Error of one row, dimensionless."""
-        call, hidden, added, wanted = row
+        """Estimated KL(float || quantized) of the next token, mean over the row, in nats."""
+        call, hidden = row.call, row.hidden
         found = hidden_of(self._block(weights, *call.args_with(hidden), **call.kwargs_with(hidden)))
-        return (found - wanted).float().square().sum() / added.float().square().sum().clamp_min(_SMALLEST)
-
-
-BlockRow = tuple[Call, torch.Tensor, torch.Tensor, torch.Tensor]
-"""How the block is called, its hidden states, what it adds to those of the float model, and its float output."""
+        error = (found - row.wanted).float().flatten(0, -2)
+        return (error @ row.fisher * error).sum() / (2 * len(error))

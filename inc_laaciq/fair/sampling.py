@@ -136,16 +136,17 @@ def _go_on(model: nn.Module, ids: torch.Tensor, chances: torch.Tensor) -> tuple[
         for end in ends:
             if end < logits.shape[-1]:  # configurations of shrunken models still name the old one
                 logits[:, end] = -torch.inf
-        new = _draw(logits.softmax(-1), chance)
+        new = draw(logits.softmax(-1), chance)
         ids = torch.cat([ids, new], dim=1)
     return ids, is_usable.tolist()
 
 
-def _draw(probabilities: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+def draw(probabilities: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
     """A token of each row, shape (rows, 1); several times as fast as `torch.multinomial`.
 
     Parameters
     ----------
+    probabilities : tensor, shape (rows, tokens)
     chance : tensor, shape (rows,)
         Uniform random numbers, float64.
     """

@@ -14,9 +14,10 @@ from inc_laaciq.calibration.collect import Progress, evaluating
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec
 from inc_laaciq.config.specs import Tune
-from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
+from inc_laaciq.errors import EvaluationError, NumericError, ResourceError, SpecError
 from inc_laaciq.fair.blocks import Stack, find_stack, without_cache
 from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance, Row
+from inc_laaciq.fair.fisher import hidden_fisher
 from inc_laaciq.fair.sampling import sample_rows
 from inc_laaciq.fair.sequential import Entered, Pieces, Solved, advance, enter_text, solve_block
 from inc_laaciq.fair.tuning import Tuned, Tuner, TuneSpec
@@ -83,6 +84,8 @@ class _Run:
     spec_of: Callable[[Layer], SolverSpec]
     emphasis: Mapping[str, float]
     progress: Progress | None
+    rows: Mapping[str, list[torch.Tensor]] | None = None
+    """Text by language, for a model that is tuned block by block."""
     solved: dict[str, Solved] = field(default_factory=dict)
 
     def tuner_spec(self) -> TuneSpec:
@@ -147,11 +150,11 @@ def _solve(
         logger.warning(unused)
     pieces = {tag: list(rows) for tag, rows in batches.items()}
     if kind == "blocks":  # whose rows are drawn one by one
-        pieces = {tag: [row[None] for batch in group for row in batch] for tag, group in pieces.items()}
+        pieces = {tag: _single(group) for tag, group in batches.items()}
     distance = ModelDistance(model, without_cache(model))
     with torch.no_grad():
         entered = enter_text(model, stack, pieces, progress)
-        if kind == "model":
+        if kind != "none":
             _leave_out_broken(entered, distance, batches)
     if not entered.pieces:
         first = next(iter(entered.invalid.items()))
@@ -163,7 +166,9 @@ def _solve(
     if not any(emphasis.values()):  # the languages that count are those that the float model fails on
         return Fair(weights={}, invalid=entered.invalid, tuning={})
     run = _Run(model=model, stack=stack, settings=settings, spec_of=spec_of, emphasis=emphasis, progress=progress)
-    weights = _in_sequence(run, mine, entered.pieces, tune=kind == "blocks")
+    if kind == "blocks":
+        run.rows = {tag: _single(batches[tag]) for tag in entered.pieces}
+    weights = _in_sequence(run, mine, entered.pieces)
     if kind != "model" or not run.solved:
         steps = 0 if kind == "none" or not weights else settings.fair.steps
         return Fair(weights=_without_errors(weights), invalid=entered.invalid, tuning={"tuned": kind, "steps": steps})
@@ -236,7 +241,12 @@ def _emphasis(
     return {tag: settings.weights.get(tag, 1.0) * shares[tag] for tag in languages}
 
 
-def _in_sequence(run: _Run, layers: Sequence[Layer], pieces: Pieces, *, tune: bool) -> dict[str, QuantizedWeight]:
+def _single(batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Batches of one row each."""
+    return [row[None] for batch in batches for row in batch]
+
+
+def _in_sequence(run: _Run, layers: Sequence[Layer], pieces: Pieces) -> dict[str, QuantizedWeight]:
     weights: dict[str, QuantizedWeight] = {}
     for number, name in enumerate(run.stack.blocks):
         block = run.model.get_submodule(name)
@@ -249,8 +259,8 @@ def _in_sequence(run: _Run, layers: Sequence[Layer], pieces: Pieces, *, tune: bo
                     if run.progress is not None:
                         run.progress("solving", len(weights) + len(found), len(layers))
         quantized = {layer: solved.weight for layer, solved in found.items()}
-        if tune and quantized:
-            quantized = dict(_tune_block(run, block, number, found, pieces).weights)
+        if run.rows is not None and quantized:
+            quantized = dict(_tune_block(run, run.rows, number, found, pieces).weights)
         else:
             run.solved |= {f"{name}.{layer}": solved for layer, solved in found.items()}
         weights |= {f"{name}.{layer}": weight for layer, weight in quantized.items()}
@@ -259,13 +269,24 @@ def _in_sequence(run: _Run, layers: Sequence[Layer], pieces: Pieces, *, tune: bo
     return weights
 
 
-def _tune_block(run: _Run, block: nn.Module, number: int, found: Mapping[str, Solved], pieces: Pieces) -> Tuned:
-    rows: dict[str, list[BlockRow]] = {}
-    with torch.no_grad():
-        for tag, group in pieces.items():
-            rows[tag] = []
+def _tune_block(
+    run: _Run, text: Mapping[str, list[torch.Tensor]], number: int, found: Mapping[str, Solved], pieces: Pieces
+) -> Tuned:
+    block = run.model.get_submodule(run.stack.blocks[number])
+    # The layers were solved on all rows: none is left that could tell whether a step serves other text.
+    spec = replace(run.tuner_spec(), held_out=0)
+    rows: dict[str, list[BlockRow]] = {tag: [] for tag in pieces}
+    for tag, group in pieces.items():
+        if not group:
+            continue
+        try:
+            fisher = hidden_fisher(run.model, run.stack, number, text[tag], seed=spec.seed)
+        except NumericError as error:
+            raise NumericError(f"{tag}: {error}") from error
+        with torch.no_grad():
             for piece in group:
-                wanted = piece.calls[number].run(block, piece.hidden)
-                rows[tag].append((piece.calls[number], piece.changed, wanted - piece.hidden, wanted))
+                call = piece.calls[number]
+                wanted = call.run(block, piece.hidden)
+                rows[tag].append(BlockRow(call=call, hidden=piece.changed, wanted=wanted, fisher=fisher))
     latents = {name: LatentWeight(solved.weight, solved.target) for name, solved in found.items()}
-    return Tuner(latents, BlockDistance(block), rows, run.emphasis, run.tuner_spec()).run()
+    return Tuner(latents, BlockDistance(block), rows, run.emphasis, spec).run()

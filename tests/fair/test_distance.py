@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from inc_laaciq.fair.blocks import enter, find_stack
-from inc_laaciq.fair.distance import BlockDistance, ModelDistance, Row
+from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance, Row
 
 
 def weights_of(module, factor=1.0, seed=0):
@@ -89,25 +89,25 @@ def block_row(model, batches):
     with torch.no_grad():
         entry = enter(model, stack, batches["en"][0][:1])
         wanted = entry.calls[0].run(block, entry.hidden)
-    return block, (entry.calls[0], entry.hidden, wanted - entry.hidden, wanted)
+    root = torch.randn(2 * wanted.shape[-1:], generator=torch.Generator().manual_seed(3))
+    return block, BlockRow(call=entry.calls[0], hidden=entry.hidden, wanted=wanted, fisher=root.T @ root)
 
 
 def test_a_block_with_its_own_weights_is_no_distance_away_and_its_gradient_is_its_slope(model, batches):
     block, row = block_row(model, batches)
     distance = BlockDistance(block)
-    assert float(distance(weights_of(block, factor=0.0), row)) < 1e-9
+    assert float(distance(weights_of(block, factor=0.0), row)) < 1e-6
     exact, measured = directional(distance, weights_of(block), row)
     assert abs(exact - measured) < 0.05 * abs(measured) + 1e-4
 
 
-def test_a_block_that_adds_nothing_is_at_distance_one(model, batches):
-    block, (call, hidden, added, wanted) = block_row(model, batches)
-    nothing = {name: torch.zeros_like(value) for name, value in weights_of(block).items()}
-    for layer in block.modules():
-        if isinstance(layer, nn.Linear) and layer.bias is not None:
-            layer.bias.data.zero_()
+def test_the_distance_of_a_block_is_half_its_error_as_the_predictions_feel_it(model, batches):
+    block, row = block_row(model, batches)
+    weights = weights_of(block)
     with torch.no_grad():
-        found = float(BlockDistance(block)(nothing, (call, hidden, added, wanted)))
-    expected = float((hidden - wanted).square().sum() / added.square().sum())
-    assert abs(found - expected) < 1e-5
-    assert abs(expected - 1) < 1e-5
+        distance = float(BlockDistance(block)(weights, row))
+        for name, value in weights.items():
+            block.get_submodule(name).weight.copy_(value)
+        error = (row.call.run(block, row.hidden) - row.wanted).double()[0]
+    expected = float(torch.stack([e @ row.fisher.double() @ e for e in error]).mean() / 2)
+    assert abs(distance - expected) < 1e-3 * expected

@@ -37,7 +37,7 @@ def test_every_token_is_drawn_from_the_models_own_probabilities(model, batches, 
         asked.append(probabilities)
         return probabilities.argmax(-1, keepdim=True)
 
-    monkeypatch.setattr(sampling, "_draw", most_likely)
+    monkeypatch.setattr(sampling, "draw", most_likely)
     model.config.eos_token_id = None
     (row,) = sample_rows(model, {"en": rows_of(batches)["en"]}, 1, seed=0)["en"]
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_a_row_goes_on_to_its_end(bloom, batches):
 def test_tokens_are_drawn_as_often_as_they_are_likely():
     probabilities = torch.tensor([0.1, 0.0, 0.6, 0.3, 0.0]).repeat(20_000, 1)
     chance = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    drawn = sampling._draw(probabilities, chance)
+    drawn = sampling.draw(probabilities, chance)
     assert drawn.shape == (20_000, 1)
     shares = torch.bincount(drawn.flatten(), minlength=5) / 20_000
     torch.testing.assert_close(shares, probabilities[0], atol=0.015, rtol=0)

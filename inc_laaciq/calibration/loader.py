@@ -11,9 +11,9 @@ from inc_laaciq.errors import DataError
 from inc_laaciq.languages import canonical_languages
 
 
-def _canonical(batches: Mapping[str, Sequence[torch.Tensor]]) -> list[tuple[str, str]]:
+def _canonical(given: Mapping[str, object]) -> list[tuple[str, str]]:
     """Pairs of the tag as given and the canonical one; the same language twice is refused."""
-    return list(zip(batches, canonical_languages(batches), strict=True))
+    return list(zip(given, canonical_languages(given), strict=True))
 
 
 class LanguageLoader:
@@ -28,12 +28,12 @@ class LanguageLoader:
     memory : int
         Bytes that statistics over these batches may take; less costs more passes.
     text_bytes : mapping of language -> int, optional
-        Size of the text that the batches were drawn from, which a quota makes forget.
+        Size of the text that the batches were drawn from, which a quota makes forget; of each of their languages.
 
     Raises
     ------
     DataError
-        If there is no batch at all.
+        If there is no batch at all, or `text_bytes` lacks a language.
     """
 
     batch_size = 1
@@ -51,7 +51,14 @@ class LanguageLoader:
         self.batches = {tag: batches[given] for given, tag in _canonical(batches)}
         self.progress = progress
         self.memory = memory
-        self._text_bytes = text_bytes
+        self._text_bytes = (
+            None if text_bytes is None else {tag: text_bytes[given] for given, tag in _canonical(text_bytes)}
+        )
+        if self._text_bytes is not None and (lacking := [tag for tag in self.batches if tag not in self._text_bytes]):
+            raise DataError(
+                f"text_bytes has no size for {', '.join(lacking)}, which batches has. Give the size of every language's "
+                "text, or leave text_bytes out"
+            )
 
     def only(self, languages: Collection[str]) -> LanguageLoader:
         """The same without the other languages.

@@ -54,3 +54,10 @@ def test_rows_are_no_longer_than_the_model_allows(positions, expected):
     text_config = SimpleNamespace(max_position_embeddings=positions)
     model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text_config))
     assert row_length(model) == expected
+
+
+def test_sizes_of_texts_go_by_the_canonical_tag_and_none_may_lack():
+    batches = {"swh": [torch.ones(1, 2, dtype=torch.int64)], "en": [torch.ones(1, 2, dtype=torch.int64)]}
+    assert LanguageLoader(batches, text_bytes={"en": 10, "swh": 30}).shares == {"sw": 0.75, "en": 0.25}
+    with pytest.raises(DataError, match="text_bytes has no size for sw, which batches has"):
+        LanguageLoader(batches, text_bytes={"en": 10})

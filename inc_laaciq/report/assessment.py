@@ -84,8 +84,9 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         found.append(f"Recommended: {mode}. Predicted to keep every language within {limit}; a gate has to confirm it.")
     else:
         found.append(f"To begin with: {mode}. Predicted to keep every language that was assessed within {limit}.")
-    if unknown := ", ".join(visible(tag) for tag in advice["not_assessed"]):
-        found.append(f"Nothing is known of {unknown}; give text of every language.")
+    languages = document["languages"]
+    if unknown := ", ".join(f"{visible(tag)} ({visible(languages[tag]['missing'])})" for tag in advice["not_assessed"]):
+        found.append(f"Nothing is known of {unknown}.")
     return found
 
 

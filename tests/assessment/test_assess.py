@@ -134,7 +134,7 @@ def test_that_nothing_is_enough_is_told_beside_a_language_without_text(small, fo
     assert (advice["is_enough"], advice["is_enough_for_assessed"], advice["not_assessed"]) == (False, False, ["sw"])
     assert sentences(found)[-2:] == [
         "Even mode fair, 8 bits sym, groups of 64 is predicted to cost a language more than 0.0000001npb.",
-        "Nothing is known of sw; give text of every language.",
+        "Nothing is known of sw (no text was found).",
     ]
 
 

@@ -24,12 +24,12 @@ class History:
     keys : sequence of str
         Hash of every candidate, in their order.
     identity : mapping
-        Model and policy; another run's file is refused.
+        Model, policy and version of this package; another run's file is refused.
 
     Raises
     ------
     MismatchError
-        If the file is of another model or policy.
+        If the file is of another model, policy or version of this package.
     IntegrityError
         If it is no such file.
     ResourceError

@@ -19,12 +19,16 @@ from inc_laaciq.config.policy import Policy
 from inc_laaciq.config.policy_plain import policy_digest
 from inc_laaciq.errors import AutotuneError, BackendError, SpecError
 from inc_laaciq.languages import canonical_languages
+from inc_laaciq.provenance import sources_sha256
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood, Measure
 from inc_laaciq.tuning.model_changes import state_digest
 from inc_laaciq.tuning.trials import Progress, Trials
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_DECIDING = ("backends", "calibration", "config", "evaluation", "fair", "layerwise.py", "quant", "scaling.py", "tuning")
+"""Parts of the package that decide what a trial measures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +178,11 @@ def autotune(
     criterion = LanguageCriterion(evaluate, found, measure=measure)
     stored = None
     if history is not None:
-        identity = {"model_sha256": state_digest(model), "policy_sha256": policy_digest(found)}
+        identity = {
+            "model_sha256": state_digest(model),
+            "policy_sha256": policy_digest(found),
+            "version_sha256": sources_sha256(_DECIDING),
+        }
         stored = History(Path(history), [candidate.key for candidate in given], identity)
     trials = Trials(
         given,

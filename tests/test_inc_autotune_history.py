@@ -65,7 +65,7 @@ def test_trials_of_configurations_that_are_not_in_the_list_stay_in_the_file(mode
     assert len(json.loads(file.read_text(encoding="utf-8"))["trials"]) == 2
 
 
-def test_another_policy_model_or_evaluation_is_noticed(model, tmp_path):
+def test_another_policy_model_evaluation_or_version_is_noticed(model, tmp_path, monkeypatch):
     file = tmp_path / "history.json"
     with pytest.raises(AutotuneError):
         tune(model, rtn(2), Figures(BASE, BAD), history=file)
@@ -78,6 +78,9 @@ def test_another_policy_model_or_evaluation_is_noticed(model, tmp_path):
         other.lm_head.weight[0, 0] += 1
     with pytest.raises(MismatchError, match="another model"):
         tune(other, rtn(2), Figures(BASE), history=file)
+    monkeypatch.setattr("inc_laaciq.autotuning.sources_sha256", lambda _parts: "0" * 64)
+    with pytest.raises(MismatchError, match="is the history of another version"):
+        tune(model, rtn(2), Figures(BASE), history=file)
 
 
 @pytest.mark.parametrize(

@@ -312,8 +312,16 @@ def test_the_configuration_of_a_yaml_file():
     assert (config.settings().mode, config.settings().reconcile, config.settings().nan) == ("fast", "cvar", "keep-fp")
 
 
-def test_every_setting_of_mode_fair_reaches_the_configuration():
-    given = {"tune": "model", "steps": 3, "tilt": 1.5, "sampled": 2, "labels": 0.1}
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tune": "model", "steps": 3, "tilt": 1.5, "sampled": 2, "labels": 0.1},
+        {},
+        {"tune": "blocks"},
+        {"labels": 0.0},
+    ],
+)
+def test_every_setting_of_mode_fair_reaches_the_configuration(given):
     run = run_spec(la_aciq={"mode": "fair", "fair": given, "calibration": {"texts": "unused"}})
     assert LAACIQConfig.from_run(run).settings().fair == run.la_aciq.fair == FairSpec(**given)
 

@@ -100,7 +100,7 @@ def definition(cell: Cell, bench: Bench) -> dict[str, Any]:
     return found
 
 
-_SOLVING = ("calibration", "fair", "layerwise.py", "quant", "scaling.py")
+_SOLVING = ("calibration", "config", "fair", "layerwise.py", "quant", "scaling.py")
 """Parts of the package that decide what codes come out; the others change no cell."""
 
 

@@ -316,8 +316,8 @@ class LaAciqTuneStrategy(LaAciqSearch, TuneStrategy):  # type: ignore[misc]
 
 def _only_listed(loader: LanguageLoader, languages: Sequence[str]) -> LanguageLoader:
     """The batches of a caller's loader that are in a language which the configuration names."""
-    missing = ", ".join(tag for tag in languages if tag not in loader.batches)
-    there = [tag for tag in loader.batches if tag in languages]
+    missing = ", ".join(tag for tag in languages if not loader.batches.get(tag))
+    there = [tag for tag, rows in loader.batches.items() if rows and tag in languages]
     if not there:
         raise DataError(
             f"no calibration batch is in {missing}, which languages names. There are batches in "

@@ -89,7 +89,7 @@ class LAACIQQuantizer(Quantizer):  # type: ignore[misc]
 def _solve(model: nn.Module, configs: Mapping[str, Any], settings: LaaciqSpec, recorder: Recorder) -> Solution:
     batches = recorder.batches()
     if settings.languages is not None and batches:
-        if missing := [tag for tag in settings.languages if tag not in batches]:
+        if missing := [tag for tag in settings.languages if not batches.get(tag)]:
             raise DataError(
                 f"no calibration batch is in {', '.join(missing)}, which languages names. There are batches in "
                 f"{', '.join(batches)}"

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from inc_laaciq.backends import inc_api
 from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.checkpoint.strict_json import parse_object
-from inc_laaciq.config import LaaciqSpec, RunSpec, WeightSpec, checks, run_spec
+from inc_laaciq.config import FairSpec, LaaciqSpec, RunSpec, WeightSpec, checks, run_spec
 from inc_laaciq.errors import SpecError
 
 inc_api.require("torch")
@@ -262,7 +262,7 @@ class LAACIQConfig(RTNConfig):  # type: ignore[misc]
             scaling=settings.scaling,
             damping=settings.damping,
             refine=settings.refine,
-            fair=asdict(settings.fair) if settings.mode == "fair" else None,
+            fair=_given(settings.fair) if settings.mode == "fair" else None,
             lm_head=settings.lm_head,
             nan=settings.nan,
         )
@@ -275,6 +275,11 @@ class LAACIQConfig(RTNConfig):  # type: ignore[misc]
     def get_config_set_for_tuning(cls) -> "LAACIQConfig":
         """What Neural Compressor's `autotune` tries if it is told nothing."""
         return cls(bits=[3, 4, 8])  # type: ignore[arg-type]
+
+
+def _given(fair: FairSpec) -> dict[str, Any]:
+    """Settings of mode `fair`; what is left to the default is not among them."""
+    return {name: value for name, value in asdict(fair).items() if value is not None}
 
 
 def _grid_arguments(grid: WeightSpec) -> dict[str, Any]:

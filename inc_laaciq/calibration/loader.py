@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
@@ -56,8 +57,8 @@ class LanguageLoader:
         )
         if self._text_bytes is not None and (lacking := [tag for tag in self.batches if tag not in self._text_bytes]):
             raise DataError(
-                f"text_bytes has no size for {', '.join(lacking)}, which batches has. Give the size of every language's "
-                "text, or leave text_bytes out"
+                f"text_bytes has no size for {', '.join(lacking)}, which batches has. Give the size of every "
+                "language's text, or leave text_bytes out"
             )
 
     def only(self, languages: Collection[str]) -> LanguageLoader:
@@ -68,8 +69,9 @@ class LanguageLoader:
         languages : collection of str
             Canonical tags that it has.
         """
-        batches = {tag: self.batches[tag] for tag in languages}
-        return LanguageLoader(batches, progress=self.progress, memory=self.memory, text_bytes=self._text_bytes)
+        found = copy.copy(self)
+        found.batches = {tag: self.batches[tag] for tag in languages}
+        return found
 
     @property
     def n_tokens(self) -> dict[str, int]:

@@ -91,7 +91,9 @@ class RunSpec:
         # Settings without what came later keep their digest.
         if self.fp8 is None:
             del settings["fp8"]
-        if self.la_aciq.fair.labels is None:
+        if self.la_aciq.mode == "fair":  # what is not given is told too: it may come to mean something else
+            settings["la_aciq"]["fair"]["labels"] = self.la_aciq.fair.label_share
+        else:
             del settings["la_aciq"]["fair"]["labels"]
         return settings
 

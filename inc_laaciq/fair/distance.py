@@ -18,14 +18,21 @@ from torch.nn import functional
 from inc_laaciq.fair.blocks import Call, hidden_of
 
 
-class _Replaced:
-    """A module that is called with some of its weights replaced; its own parameters get no gradient."""
+class Replaced:
+    """A module that is called with some of its weights replaced; its own parameters get no gradient.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Not modified.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._parameters = {name: value.detach() for name, value in module.named_parameters()}
 
     def __call__(self, weights: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """What the module gives with these weights of layers."""
         given = dict(self._parameters)
         for layer, weight in weights.items():
             name = f"{layer}.weight"
@@ -61,7 +68,7 @@ class ModelDistance:
     """
 
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any]) -> None:
-        self._model = _Replaced(model)
+        self._model = Replaced(model)
         self._arguments = dict(arguments)
 
     def __call__(self, weights: Mapping[str, torch.Tensor], row: Row) -> torch.Tensor:
@@ -129,10 +136,16 @@ class BlockDistance:
     """
 
     def __init__(self, block: nn.Module) -> None:
-        self._block = _Replaced(block)
+        self._block = Replaced(block)
 
     def __call__(self, weights: Mapping[str, torch.Tensor], row: BlockRow) -> torch.Tensor:
-        """Estimated KL(float || quantized) of the next token, mean over the row, in nats."""
+        """Estimated KL(float || quantized) of the next token, mean over the row, in nats.
+
+        Notes
+        -----
+        As if errors of different tokens did not work together: one that all tokens share is felt more or less than it
+        says.
+        """
         call, hidden = row.call, row.hidden
         found = hidden_of(self._block(weights, *call.args_with(hidden), **call.kwargs_with(hidden)))
         error = (found - row.wanted).float().flatten(0, -2)

@@ -273,11 +273,12 @@ def _tune_block(
     run: _Run, text: Mapping[str, list[torch.Tensor]], number: int, found: Mapping[str, Solved], pieces: Pieces
 ) -> Tuned:
     block = run.model.get_submodule(run.stack.blocks[number])
-    # The layers were solved on all rows: none is left that could tell whether a step serves other text.
-    spec = replace(run.tuner_spec(), held_out=0)
+    # The layers were solved on all rows, the held-out ones too: these can tell whether the tuning as a whole serves
+    # text that it did not see, and not which of its steps does.
+    spec = replace(run.tuner_spec(), check_every=run.settings.fair.steps)
     rows: dict[str, list[BlockRow]] = {tag: [] for tag in pieces}
     for tag, group in pieces.items():
-        if not group:
+        if not group or not run.emphasis[tag]:
             continue
         try:
             fisher = hidden_fisher(run.model, run.stack, number, text[tag], seed=spec.seed)

@@ -42,9 +42,6 @@ class TuneSpec:
         First step of the rounding, in codes; it falls to zero linearly, as the other rate does.
     scale_rate : float
         First step of the scales, in their logarithm.
-    held_out : float
-        Share of a language's rows that is not tuned on, by which the step that is kept is chosen; at least one row, if
-        there are two.  0 = none is held out, and the last step is kept unless the first is better on all rows.
     check_every : int
         Steps between two looks at the held-out rows.
     seed : int
@@ -55,7 +52,6 @@ class TuneSpec:
     rows: int = 1
     position_rate: float = 0.006
     scale_rate: float = 0.001
-    held_out: float = 0.2
     check_every: int = 20
     seed: int = 0
 
@@ -70,7 +66,7 @@ class Tuned:
         As they were at the step whose worst language was best on the held-out rows; a language's weight counts there.
     history : tuple of dict
         For each look: step, the distance of every language on its held-out rows, and the worst of them, each multiplied
-        by what its language counts. A language without held-out rows is looked at on those that are tuned on.
+        by what its language counts. A language of a single row has none to hold out, and is looked at on that.
     step : int
         That was kept.
     is_held_out : bool
@@ -126,13 +122,13 @@ class Tuner(Generic[Item]):
         self._held_out: dict[str, list[Item]] = {}
         for tag in self._languages:
             order = torch.randperm(len(rows[tag]), generator=self._generator).tolist()
-            held = max(1, int(spec.held_out * len(order))) if spec.held_out and len(order) > 1 else 0
+            held = max(1, len(order) // 5) if len(order) > 1 else 0
             self._training[tag] = [rows[tag][i] for i in order[held:]]
             self._held_out[tag] = [rows[tag][i] for i in order[:held]] or self._training[tag]
         if more is not None:
             for tag, found in more(self._training).items():
                 self._training[tag] = [*self._training[tag], *found]
-        self._is_held_out = bool(spec.held_out) and all(len(rows[tag]) > 1 for tag in self._languages)
+        self._is_held_out = all(len(rows[tag]) > 1 for tag in self._languages)
         self._queue: dict[str, list[Item]] = {tag: [] for tag in self._languages}
         self._running: torch.Tensor | None = None
 
@@ -144,7 +140,7 @@ class Tuner(Generic[Item]):
         history: list[dict[str, object]] = []
         best: tuple[float, dict[str, QuantizedWeight], int] = (math.inf, {}, 0)
         for step in range(spec.steps + 1):
-            if step in (0, spec.steps) or (spec.held_out and step % spec.check_every == 0):
+            if step % spec.check_every == 0 or step == spec.steps:
                 losses = self._check()
                 worst = self._worst(losses)
                 history.append({"step": step, "worst": worst, "losses": losses})

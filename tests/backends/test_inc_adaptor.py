@@ -338,10 +338,10 @@ def test_only_listed_languages_of_a_loader_are_calibrated_on(bloom, batches):
 
 
 def test_a_listed_language_that_a_loader_lacks_is_named(bloom, batches, caplog):
-    loader = inc_laaciq.LanguageLoader(batches)
+    loader = inc_laaciq.LanguageLoader({**batches, "fi": []})
     with caplog.at_level(logging.WARNING, logger="inc_laaciq"):
-        quantization.fit(bloom, config(strategy_kwargs={"languages": ["en", "tr"]}), calib_dataloader=loader)
-    assert "No calibration batch is in tr, which languages names" in caplog.text
+        quantization.fit(bloom, config(strategy_kwargs={"languages": ["en", "fi", "tr"]}), calib_dataloader=loader)
+    assert "No calibration batch is in fi, tr, which languages names" in caplog.text
     with pytest.raises(DataError, match=r"no calibration batch is in tr, which languages names\. There .* in en, sw"):
         quantization.fit(bloom, config(strategy_kwargs={"languages": ["tr"]}), calib_dataloader=loader)
 

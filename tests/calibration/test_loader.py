@@ -42,6 +42,13 @@ def test_some_of_its_languages_keep_what_it_knows_of_them():
     assert list(loader.batches) == ["en", "fi", "sw"]
 
 
+def test_some_languages_of_a_loader_of_somebodys_own_are_still_of_that_kind():
+    class Own(LanguageLoader):
+        pass
+
+    assert type(Own({"en": [torch.zeros(1, 2)], "sw": [torch.zeros(1, 2)]}).only(["sw"])) is Own
+
+
 def test_no_batch_and_one_language_twice_are_refused():
     with pytest.raises(DataError, match="no tokens for any language"):
         LanguageLoader({"sw": []})

@@ -86,16 +86,19 @@ def test_labels_change_the_digest(read: Read) -> None:
     none, zero, some = (
         read(_section("mode: fair", f"fair: {{{given}}}")) for given in ("", "labels: 0", "labels: 0.1")
     )
-    assert len({none.digest, zero.digest, some.digest}) == 3  # what is not given may come to mean something else
-    assert "labels" not in none.as_dict()["la_aciq"]["fair"]
+    assert none.digest == some.digest != zero.digest
+    assert none.as_dict()["la_aciq"]["fair"]["labels"] == 0.1
     assert zero.as_dict()["la_aciq"]["fair"]["labels"] == 0
+    assert "labels" not in read(_section("mode: balanced")).as_dict()["la_aciq"]["fair"]
     assert some.as_dict()["la_aciq"]["fair"]["labels"] == 0.1
 
 
 def test_labels_have_a_tenth_where_nothing_is_said(read: Read) -> None:
-    none, zero = (read(_section("mode: fair", f"fair: {{{given}}}")) for given in ("tune: blocks", "labels: 0"))
-    assert none.la_aciq.fair.label_share == 0.1  # where the whole model is tuned; it is no mistake elsewhere
-    assert zero.la_aciq.fair.label_share == 0
+    shares = {
+        given: read(_section("mode: fair", f"fair: {{{given}}}")).la_aciq.fair.label_share
+        for given in ("steps: 3", "tune: model", "labels: 0", "tune: blocks", "tune: none")
+    }
+    assert shares == {"steps: 3": 0.1, "tune: model": 0.1, "labels: 0": 0, "tune: blocks": 0, "tune: none": 0}
 
 
 @pytest.mark.parametrize(

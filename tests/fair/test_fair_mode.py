@@ -10,6 +10,7 @@ import torch
 from inc_laaciq.calibration.layers import find_layers, linear_layer, linearize
 from inc_laaciq.config import LaaciqSpec
 from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
+from inc_laaciq.fair.tuning import Tuner
 from inc_laaciq.layerwise import quantize_layers
 
 
@@ -200,3 +201,19 @@ def test_progress_counts_up_to_the_end(bloom, layers_of, batches, settings):
     for steps in seen.values():
         assert steps[-1][0] == steps[-1][1]
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+
+
+def test_a_block_is_looked_at_before_and_after_it_is_tuned_on_rows_that_are_held_out(
+    bloom, layers_of, batches, settings, monkeypatch
+):
+    results = []
+    run = Tuner.run
+
+    def record(tuner, progress=None):
+        results.append(run(tuner, progress))
+        return results[-1]
+
+    monkeypatch.setattr(Tuner, "run", record)
+    quantize_layers(bloom, layers_of(bloom), batches, settings("blocks", steps=30))
+    assert [[look["step"] for look in result.history] for result in results] == 2 * [[0, 30]]
+    assert all(result.is_held_out for result in results)

@@ -60,24 +60,6 @@ def test_steps_that_only_harm_are_thrown_away():
     assert max(losses(result).values()) <= max(result.history[0]["losses"].values())
 
 
-def test_where_no_row_is_held_out_all_are_tuned_on_and_the_last_step_is_kept():
-    latents, loss, rows = problem()
-    seen = []
-
-    def objective(weights, row):
-        seen.append(id(row))
-        return loss(weights, row), loss(weights, row)
-
-    emphasis = {"en": 1.0, "sw": 1.0}
-    result = Tuner(latents, loss, rows, emphasis, replace(SPEC, held_out=0), objective=objective).run()
-    assert set(seen) == {id(row) for group in rows.values() for row in group}
-    assert [look["step"] for look in result.history] == [0, 60]
-    assert result.step == 60
-    assert not result.is_held_out
-    harmed = tuned(replace(SPEC, held_out=0, position_rate=5.0, scale_rate=1.0, steps=10))
-    assert harmed.step == 0
-
-
 def test_a_tilt_evens_out_the_languages():
     gap = {}
     for tilt in (0.0, 20.0):

@@ -16,7 +16,7 @@ from inc_laaciq.report import numbers
 from inc_laaciq.report.characters import visible
 from inc_laaciq.report.markdown import escape, table
 
-_NONE = "none"
+_NONE, _NOT_MEASURED = "none", "not measured"
 _Z = 1.645  # to the one-sided 95 % bound
 
 
@@ -48,9 +48,14 @@ def language_rows(document: Mapping[str, Any]) -> list[list[str]]:
     methods, fewest = document["spec"]["methods"], document["fewest_bits"]
     tags = sorted({tag for by_tag in fewest.values() for tag in by_tag})
     names = {tag: entry["name"] for cell in document["cells"] for tag, entry in cell["languages"].items()}
+    none = {(cell["method"], tag): _NONE for cell in document["cells"] for tag in cell["languages"]}
     order = sorted(tags, key=lambda tag: (*(-(fewest[method].get(tag) or 99) for method in methods), tag))
     return [
-        [visible(tag), visible(names[tag]), *(str(fewest[method].get(tag) or _NONE) for method in methods)]
+        [
+            visible(tag),
+            visible(names[tag]),
+            *(str(fewest[method].get(tag) or none.get((method, tag), _NOT_MEASURED)) for method in methods),
+        ]
         for tag in order
     ]
 
@@ -117,8 +122,20 @@ def _lines(document: Mapping[str, Any]) -> list[str]:
     return [
         _explained(document),
         *theory_lines(document),
+        *_over_fewer(document),
         *(f"{visible(tag)} {_measured(document, tag)}: {visible(why)}" for tag, why in document["missing"].items()),
         *(f"note: {visible(note)}" for note in document["notes"]),
+    ]
+
+
+def _over_fewer(document: Mapping[str, Any]) -> list[str]:
+    """Methods whose rows are over fewer languages than those of others, and so are not to be compared with them."""
+    counts = {cell["method"]: len(cell["languages"]) for cell in document["cells"]}
+    most = max(counts.values(), default=0)
+    return [
+        f"Mean, worst language and disparity of {method} are over {count} of {most} languages."
+        for method, count in counts.items()
+        if count < most
     ]
 
 

@@ -386,6 +386,10 @@ def test_a_language_whose_calibration_text_breaks_the_float_model_is_missing(tex
     assert "the float model fails on its calibration text: " in document["missing"]["hi"]
     shown = sweep_to_markdown(document)
     assert "hi was measured by rtn only: the float model fails on its calibration text" in shown
+    assert f"Mean, worst language and disparity of fast are over {len(TAGS) - 1} of {len(TAGS)} languages." in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("| hi ")]
+    assert [cell.strip() for cell in row.split("|")][-2] == "not measured"
+    assert shown.count("not measured") == 1
     again, _ = prepare_sweep(broken, texts[0], tmp_path / "cells", **options)
     assert {**again.run(), **about} == document
 

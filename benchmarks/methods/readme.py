@@ -146,9 +146,10 @@ def _other(content: dict[str, Any], label: str, bits: int, size: int) -> str:
 
 
 LABELLED = {
-    "methods_long_text": "small Bloom, four times the text",
+    "methods_small_bloom": TARGETED["methods_small_bloom"],
+    "methods_long_text": TARGETED["methods_long_text"],
     "methods_udhr": OTHERS["methods_udhr"],
-    "methods_llama_labels": "small Llama",
+    "methods_small_llama": TARGETED["methods_small_llama"],
 }
 
 

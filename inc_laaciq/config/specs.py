@@ -45,7 +45,7 @@ LABELS_REFUSED: Mapping[Tune, str] = {
     for tune in ("blocks", "none")
 }
 LABELS = 0.1
-"""Share of labels unless another is given: it lowered the mean of the loss wherever `benchmarks` compared it with 0."""
+"""Share of labels unless another is given: it lowered the mean of the loss in most of what `benchmarks` measured."""
 MAX_SEED = 2**32 - 1
 
 check_bits = checks.integer(2, 8)

@@ -150,6 +150,7 @@ LABELLED = {
     "methods_long_text": TARGETED["methods_long_text"],
     "methods_udhr": OTHERS["methods_udhr"],
     "methods_small_llama": TARGETED["methods_small_llama"],
+    "methods_outliers": OTHERS["methods_outliers"],
 }
 
 

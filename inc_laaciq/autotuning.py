@@ -27,9 +27,6 @@ from inc_laaciq.tuning.trials import Progress, Trials
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_DECIDING = ("backends", "calibration", "config", "evaluation", "fair", "layerwise.py", "quant", "scaling.py", "tuning")
-"""Parts of the package that decide what a trial measures."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AutotuneResult:
@@ -181,7 +178,7 @@ def autotune(
         identity = {
             "model_sha256": state_digest(model),
             "policy_sha256": policy_digest(found),
-            "version_sha256": sources_sha256(_DECIDING),
+            "version_sha256": sources_sha256(),
         }
         stored = History(Path(history), [candidate.key for candidate in given], identity)
     trials = Trials(

@@ -150,7 +150,7 @@ def _solve(
         logger.warning(unused)
     pieces = {tag: list(rows) for tag, rows in batches.items()}
     if kind == "blocks":  # whose rows are drawn one by one
-        pieces = {tag: _single(group) for tag, group in batches.items()}
+        pieces = {tag: [row[None] for batch in group for row in batch] for tag, group in batches.items()}
     distance = ModelDistance(model, without_cache(model))
     with torch.no_grad():
         entered = enter_text(model, stack, pieces, progress)
@@ -167,7 +167,7 @@ def _solve(
         return Fair(weights={}, invalid=entered.invalid, tuning={})
     run = _Run(model=model, stack=stack, settings=settings, spec_of=spec_of, emphasis=emphasis, progress=progress)
     if kind == "blocks":
-        run.rows = {tag: _single(batches[tag]) for tag in entered.pieces}
+        run.rows = pieces
     weights = _in_sequence(run, mine, entered.pieces)
     if kind != "model" or not run.solved:
         steps = 0 if kind == "none" or not weights else settings.fair.steps
@@ -239,11 +239,6 @@ def _emphasis(
         if missing := [tag for tag in languages if tag not in shares]:
             raise SpecError(f"reconcile 'natural' has no training share for {', '.join(missing)}; add them to shares")
     return {tag: settings.weights.get(tag, 1.0) * shares[tag] for tag in languages}
-
-
-def _single(batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Batches of one row each."""
-    return [row[None] for batch in batches for row in batch]
 
 
 def _in_sequence(run: _Run, layers: Sequence[Layer], pieces: Pieces) -> dict[str, QuantizedWeight]:

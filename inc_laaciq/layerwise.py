@@ -20,6 +20,7 @@ from inc_laaciq.fair.solve import solve_fair
 from inc_laaciq.quant.activation import Range, static_range
 from inc_laaciq.quant.moments import LanguageMoments
 from inc_laaciq.quant.solver import QuantizedWeight, SolverSpec, check_finite, solve
+from inc_laaciq.quant.value_counts import BINS
 from inc_laaciq.scaling import find_folds
 
 logger = logging.getLogger(__name__)
@@ -75,18 +76,20 @@ def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
     )
 
 
-def statistics_bytes(layer: Layer, n_languages: int, *, full: bool) -> int:
+def statistics_bytes(layer: Layer, n_languages: int, *, full: bool, counted: bool = False) -> int:
     """Memory that the statistics of one layer take for all languages, in bytes."""
     per_feature = 8 + 8 + 4 + 4 + (4 * layer.in_features if full else 0)
-    return per_feature * layer.in_features * n_languages
+    return (per_feature * layer.in_features + (8 * BINS if counted else 0)) * n_languages
 
 
-def passes(layers: Sequence[Layer], n_languages: int, *, full: bool, memory: int) -> list[list[Layer]]:
+def passes(
+    layers: Sequence[Layer], n_languages: int, *, full: bool, memory: int, counted: bool = False
+) -> list[list[Layer]]:
     """Layers in their order, cut where their statistics would exceed `memory` bytes; at least one a pass."""
     cut: list[list[Layer]] = []
     used = 0
     for layer in layers:
-        need = statistics_bytes(layer, n_languages, full=full)
+        need = statistics_bytes(layer, n_languages, full=full, counted=counted)
         if not cut or used + need > memory:
             cut.append([])
             used = 0
@@ -164,6 +167,7 @@ def _solve_layers(
     usable = [layer for layer in layers if layer.weight is not None]
     total = len(usable)
     full = settings.mode in NEED_TEXT
+    counted = activation is not None and activation.reconcile == "error"
     weights: dict[str, QuantizedWeight] = {}
     ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}
@@ -177,11 +181,11 @@ def _solve_layers(
         weights |= fair.weights
         # The output projection, and what no text reaches.
         usable = [layer for layer in usable if layer.name not in weights]
-    for part in passes(usable, len(batches or ()), full=full, memory=memory):
+    for part in passes(usable, len(batches or ()), full=full, memory=memory, counted=counted):
         moments: Mapping[str, Mapping[str, LanguageMoments]] = {}
         if batches:
             names = [layer.name for layer in part]
-            collected = collect(model, batches, names, full=full, progress=progress)
+            collected = collect(model, batches, names, full=full, counted=counted, progress=progress)
             moments, invalid = collected.moments, {**invalid, **collected.invalid}
             batches = {tag: rows for tag, rows in batches.items() if tag not in invalid}
             if not batches:

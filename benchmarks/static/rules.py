@@ -8,6 +8,7 @@ from inc_laaciq.config import ActivationSpec
 from inc_laaciq.config.specs import RangeReconcile
 
 RULES: Mapping[RangeReconcile, str] = {
+    "error": "la_aciq, least error",
     "max": "la_aciq, union of ranges",
     "mean": "la_aciq, mean of ranges",
     "pooled": "la_aciq, pooled ranges",

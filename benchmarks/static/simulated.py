@@ -54,7 +54,7 @@ def activations(
 ) -> dict[str, dict[str, ActivationMoments]]:
     """Statistics of the inputs of all layers that are to be quantized, by layer and language."""
     layers, _ = bench.layers(WEIGHT_BITS, -1)
-    found = collect(model, batches, layers, full=False)
+    found = collect(model, batches, layers, full=False, counted=True)
     return {name: {tag: one.activation for tag, one in by_tag.items()} for name, by_tag in found.moments.items()}
 
 

@@ -39,8 +39,8 @@ class Collected:
 class _Recorder:
     """Adds up what the hooked layers receive; a tensor that feeds several layers is measured once."""
 
-    def __init__(self, full: bool) -> None:
-        self.full = full
+    def __init__(self, full: bool, counted: bool) -> None:
+        self.full, self.counted = full, counted
         self.sums: dict[str, LanguageMoments] = {}
         self._last: tuple[torch.Tensor, LanguageMoments] | None = None
 
@@ -51,7 +51,7 @@ class _Recorder:
                 return
             if self._last is None or self._last[0] is not x:
                 try:
-                    self._last = (x, LanguageMoments.of(x, full=self.full))
+                    self._last = (x, LanguageMoments.of(x, full=self.full, counted=self.counted))
                 except NumericError as error:
                     raise NumericError(f"input of layer {name!r}: {error}") from None
             part = self._last[1]
@@ -104,6 +104,7 @@ def collect(
     layers: Sequence[str],
     *,
     full: bool,
+    counted: bool = False,
     progress: Progress | None = None,
 ) -> Collected:
     """Statistics of the inputs of `layers`, language by language.
@@ -118,6 +119,8 @@ def collect(
         Module names.
     full : bool
         Keep full second moments (memory: in_features squared floats for every layer and language).
+    counted : bool
+        Count the values too, for a static range of the least error.
     progress : callable(stage, done, total), optional
 
     Returns
@@ -130,7 +133,7 @@ def collect(
     done = 0
     body = without_output(model, layers)
     for language, rows in batches.items():
-        recorder = _Recorder(full)
+        recorder = _Recorder(full, counted)
         try:
             with _hooks(model, layers, recorder), evaluating(model), torch.inference_mode():
                 for batch in rows:

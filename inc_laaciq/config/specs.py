@@ -22,7 +22,7 @@ Reconcile = Literal["mean", "natural", "minimax", "cvar"]
 NanPolicy = Literal["error", "keep-fp"]
 Tune = Literal["auto", "model", "blocks", "none"]
 ActivationAlgorithm = Literal["la_aciq", "minmax", "kl"]
-RangeReconcile = Literal["max", "mean", "pooled"]
+RangeReconcile = Literal["error", "max", "mean", "pooled"]
 Fp8ScaleMethod = Literal["maxabs_pow2", "maxabs_arbitrary"]
 Fp8Reconcile = Literal["max", "mean", "minimax", "error"]
 Fp8Device = Literal["gaudi2", "gaudi3", "cpu"]
@@ -96,16 +96,17 @@ class ActivationSpec:
     scheme : "asym" or "sym"
     algorithm : "la_aciq", "minmax" or "kl"
         How the range is chosen; `minmax` and `kl` are INC's own.
-    reconcile : "max", "mean" or "pooled"
-        How `la_aciq` makes one range from those of all languages: their union, so that none is clipped harder than it
-        would be alone; the mean of their ends, weighted by `LaaciqSpec.weights`; or the range of all text together.
-        "mean" harmed the worst language least in `benchmarks/bench_static_pt2e.py`.
+    reconcile : "error", "max", "mean" or "pooled"
+        How `la_aciq` makes one range for all languages.  "error": the one on which rounding loses least, in the mean of
+        the languages, weighted by `LaaciqSpec.weights`.  The others are made of the ranges that four moments give each
+        language: their union, so that none is clipped harder than it would be alone; the mean of their ends, weighted
+        in the same way; or the range of all text together.
     """
 
     bits: int = 8
     scheme: Scheme = "asym"
     algorithm: ActivationAlgorithm = "la_aciq"
-    reconcile: RangeReconcile = "mean"
+    reconcile: RangeReconcile = "error"
 
     def __post_init__(self) -> None:
         check_fields(

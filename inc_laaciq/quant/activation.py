@@ -1,29 +1,35 @@
 """One static activation range from the statistics of every language.
 
-A static range is shared by all languages, as a weight's scale is.  Each language gets its own threshold, from the
-kurtosis of its activations about their mean, and the thresholds are reconciled into one range.  Clipping is around the
-mean: to shrink minimum and maximum by one factor would cut into the bulk of a one-sided distribution.
+A static range is shared by all languages, as a weight's scale is.  It is the one on which rounding loses least of all
+languages' values; or each language gets its own threshold, from the kurtosis of its activations about their mean, and
+the thresholds are reconciled into one range.  Clipping is then around the mean: to shrink minimum and maximum by one
+factor would cut into the bulk of a one-sided distribution.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.aciq import optimal_alpha_generalized
 from inc_laaciq.quant.grid import Scheme, check_bits
+from inc_laaciq.quant.least_error_range import least_error_range
+from inc_laaciq.quant.value_counts import BINS, Counts, count_values
 
-RangeReconcile = Literal["max", "mean", "pooled"]
+RangeReconcile = Literal["error", "max", "mean", "pooled"]
 
 SINGLE_PRECISION = 2.0**-24
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 # A kurtosis with a larger relative error than this counts as unknown: at 0.1 it moves alpha by 3 % at most.
 _TOLERANCE = 0.1
@@ -46,6 +52,8 @@ class ActivationMoments:
         the mean may lie from zero, in standard deviations, before the kurtosis counts as unknown: about 20 for sums
         over single-precision products, the default; 1800 for double precision.  Little is lost: so far from zero,
         a range that must include zero gains next to nothing from clipping.
+    counts : array, shape (BINS,), int64, or None
+        Values in each bin, see `value_counts`; None where they were not counted.
     """
 
     n: int
@@ -56,6 +64,7 @@ class ActivationMoments:
     minimum: float
     maximum: float
     precision: float = SINGLE_PRECISION
+    counts: Counts | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, x: ArrayLike) -> ActivationMoments:
@@ -83,10 +92,11 @@ class ActivationMoments:
             minimum=float(values.min()),
             maximum=float(values.max()),
             precision=2.0**-50,
+            counts=count_values(torch.from_numpy(values.clip(-_LARGEST, _LARGEST)).float()).numpy(),
         )
 
     def __add__(self, other: ActivationMoments) -> ActivationMoments:
-        """Moments of both sets of values together."""
+        """Moments of both sets of values together; counts survive only if both have them."""
         return ActivationMoments(
             n=self.n + other.n,
             s1=self.s1 + other.s1,
@@ -96,6 +106,7 @@ class ActivationMoments:
             minimum=min(self.minimum, other.minimum),
             maximum=max(self.maximum, other.maximum),
             precision=max(self.precision, other.precision),
+            counts=None if self.counts is None or other.counts is None else self.counts + other.counts,
         )
 
     @property
@@ -153,7 +164,7 @@ def static_range(
     bits: int,
     *,
     scheme: Scheme = "asym",
-    reconcile: RangeReconcile = "max",
+    reconcile: RangeReconcile = "error",
     weights: Mapping[str, float] | None = None,
 ) -> Range:
     """Range that serves all languages.
@@ -166,11 +177,13 @@ def static_range(
         2 to 8.
     scheme : {"asym", "sym"}
         "asym" clips around each language's mean; "sym" around zero, and the range is symmetric.
-    reconcile : {"max", "mean", "pooled"}
-        "max": the union of the languages' ranges, so that none is clipped harder than it would be alone.
-        "mean": the weighted mean of their ends.  "pooled": one range from all values together.
+    reconcile : {"error", "max", "mean", "pooled"}
+        "error": the least squared error, that of each language divided by its sum of squares, in the weighted mean; it
+        needs the counts.  The others go by the languages' thresholds.  "max": the union of the languages' ranges, so
+        that none is clipped harder than it would be alone.  "mean": the weighted mean of their ends.  "pooled": one
+        range from all values together.
     weights : mapping of language to float, optional
-        For "mean": >= 0, 1 for languages left out.  A language of weight 0 has no say under any rule.
+        For "error" and "mean": >= 0, 1 for languages left out.  A language of weight 0 has no say under any rule.
 
     Returns
     -------
@@ -179,7 +192,8 @@ def static_range(
     Raises
     ------
     SpecError
-        If `moments` is empty, every weight is zero, a weight is negative or names no language, or a choice is unknown.
+        If `moments` is empty, every weight is zero, a weight is negative or names no language, a choice is unknown, or
+        "error" has no counts.
     NumericError
         If a language's statistics hold NaN or infinity; the message names it.
 
@@ -203,7 +217,9 @@ def static_range(
         ends = {"": _range_alone(reduce(ActivationMoments.__add__, (moments[name] for name in shares)), bits, scheme)}
     else:
         ends = alone
-    if reconcile == "mean":
+    if reconcile == "error":
+        minimum, maximum = _of_least_error({name: moments[name] for name in shares}, shares, bits, scheme)
+    elif reconcile == "mean":
         minimum = sum(shares[name] * one.minimum for name, one in ends.items())
         maximum = sum(shares[name] * one.maximum for name, one in ends.items())
     else:
@@ -215,6 +231,19 @@ def static_range(
         alpha={name: one.alpha for name, one in alone.items()},
         unclipped=tuple(name for name, one in alone.items() if not one.is_clipped),
     )
+
+
+def _of_least_error(
+    moments: Mapping[str, ActivationMoments], shares: Mapping[str, float], bits: int, scheme: Scheme
+) -> tuple[float, float]:
+    mixed = np.zeros(BINS)
+    for language, one in moments.items():
+        if one.counts is None:
+            raise SpecError(f"The values of language {language!r} were not counted. Count them, or use another rule.")
+        if one.s2 > 0:  # zeros are rounded without an error
+            mixed += shares[language] / one.s2 * one.counts
+    ends = [one.minimum for one in moments.values()], [one.maximum for one in moments.values()]
+    return least_error_range(mixed, min(ends[0]), max(ends[1]), bits, scheme)
 
 
 @dataclass(frozen=True, kw_only=True)

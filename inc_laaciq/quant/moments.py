@@ -14,6 +14,7 @@ import torch
 
 from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.activation import ActivationMoments
+from inc_laaciq.quant.value_counts import count_values
 
 # Above this magnitude the fourth power leaves float32, so the sums of the block are taken in float64.
 _LARGE = 1e8
@@ -35,6 +36,8 @@ class LanguageMoments:
         Sum of x squared: the diagonal of the second moment, times `n`.
     cross : tensor, shape (in_features, in_features), float32, or None
         Sum of x x^T; None where only the diagonal was asked for.
+    counts : tensor, shape (BINS,), int64, or None
+        Values in each bin, all features together; None where they were not asked for.
     minimum, maximum : tensor, shape (in_features,), float32
         Extrema of each feature.
     cubes, fourths : float
@@ -49,9 +52,10 @@ class LanguageMoments:
     cubes: float
     fourths: float
     cross: torch.Tensor | None = None
+    counts: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, x: torch.Tensor, *, full: bool = False) -> LanguageMoments:
+    def of(cls, x: torch.Tensor, *, full: bool = False, counted: bool = False) -> LanguageMoments:
         """Statistics of a batch.
 
         Parameters
@@ -60,6 +64,8 @@ class LanguageMoments:
             Inputs of the layer, any floating dtype; half precision is widened before it is summed.
         full : bool
             Also keep the full second moment (for error compensation).
+        counted : bool
+            Also count the values (for a static range of the least error).
 
         Raises
         ------
@@ -71,7 +77,8 @@ class LanguageMoments:
         x = x.detach().reshape(-1, x.shape[-1]).float()
         if not len(x):
             raise SpecError("statistics of a batch need at least one token, got none")
-        parts = [_Sums(block) for block in torch.split(x, max(1, _BLOCK // x.shape[1]))]
+        blocks = torch.split(x, max(1, _BLOCK // x.shape[1]))
+        parts = [_Sums(block) for block in blocks]
         minimum = torch.stack([part.minimum for part in parts]).amin(0)
         maximum = torch.stack([part.maximum for part in parts]).amax(0)
         if not bool((torch.isfinite(minimum) & torch.isfinite(maximum)).all()):
@@ -86,16 +93,18 @@ class LanguageMoments:
             cubes=sum(part.cubes for part in parts),
             fourths=sum(part.fourths for part in parts),
             cross=x.T @ x if full else None,
+            counts=torch.stack([count_values(block) for block in blocks]).sum(0) if counted else None,
         )
 
     def __add__(self, other: LanguageMoments) -> LanguageMoments:
-        """Statistics of both token sets together; the full second moment survives only if both have it."""
+        """Statistics of both token sets together; what only one of them has is not kept."""
         if self.total.shape != other.total.shape:
             raise SpecError(
                 f"cannot merge statistics of {len(self.total)} features with statistics of {len(other.total)}: "
                 "they belong to different layers"
             )
         cross = self.cross + other.cross if self.cross is not None and other.cross is not None else None
+        counts = self.counts + other.counts if self.counts is not None and other.counts is not None else None
         return LanguageMoments(
             n=self.n + other.n,
             total=self.total + other.total,
@@ -105,6 +114,7 @@ class LanguageMoments:
             cubes=self.cubes + other.cubes,
             fourths=self.fourths + other.fourths,
             cross=cross,
+            counts=counts,
         )
 
     @property
@@ -141,6 +151,7 @@ class LanguageMoments:
             s4=self.fourths,
             minimum=float(self.minimum.min()),
             maximum=float(self.maximum.max()),
+            counts=None if self.counts is None else self.counts.numpy(),
         )
 
 

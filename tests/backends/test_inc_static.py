@@ -12,8 +12,10 @@ from neural_compressor.utils.pytorch import load
 
 import inc_laaciq
 from inc_laaciq.backends.inc_fit import post_training_config
+from inc_laaciq.calibration.collect import collect
 from inc_laaciq.config import run_spec
 from inc_laaciq.errors import SpecError
+from inc_laaciq.quant.activation import static_range
 
 pytestmark = pytest.mark.inc
 
@@ -72,12 +74,13 @@ def test_range_is_wide_enough_for_the_language_that_needs_most_where_the_rule_is
             "la_aciq": {"range_reconcile": "max", "calibration": {"texts": "unused"}},
         }
     )
-    quantized = quantization.fit(bloom, post_training_config(run), calib_dataloader=inc_laaciq.LanguageLoader(batches))
-    alone = {
-        tag: quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader({tag: rows})).la_aciq
-        for tag, rows in batches.items()
-    }
-    for name, both in quantized.la_aciq.ranges.items():
+
+    def solved(batches):
+        loader = inc_laaciq.LanguageLoader(batches)
+        return quantization.fit(bloom, post_training_config(run), calib_dataloader=loader).la_aciq
+
+    alone = {tag: solved({tag: rows}) for tag, rows in batches.items()}
+    for name, both in solved(batches).ranges.items():
         assert both.maximum == pytest.approx(max(one.ranges[name].maximum for one in alone.values()))
         assert both.minimum == pytest.approx(min(one.ranges[name].minimum for one in alone.values()))
 
@@ -128,3 +131,11 @@ def test_a_static_fit_after_a_weight_only_fit_is_not_disturbed(bloom, batches):
     quantization.fit(bloom, weight_only)
     quantized = quantization.fit(bloom, config(), calib_dataloader=loader)
     assert {layer.weight.bits for layer in quantized.la_aciq.layers if layer.weight} == {8}
+
+
+def test_ranges_are_by_default_those_on_which_rounding_loses_least(bloom, batches):
+    fitted = quantization.fit(bloom, config(), calib_dataloader=inc_laaciq.LanguageLoader(batches)).la_aciq
+    name = "transformer.h.1.mlp.dense_4h_to_h"
+    moments = collect(bloom, batches, [name], full=False, counted=True).moments[name]
+    expected = static_range({tag: one.activation for tag, one in moments.items()}, 8, reconcile="error")
+    assert fitted.ranges[name] == expected

@@ -176,7 +176,7 @@ def test_static_defaults(read: Read) -> None:
     spec = read("quantization: {approach: post_training_static_quant}")
     assert spec.weight == WeightSpec(bits=8, group_size=-1, scheme="sym")
     assert spec.activation == ActivationSpec(bits=8, scheme="asym", algorithm="la_aciq")
-    assert spec.as_dict()["activation"] == {"bits": 8, "scheme": "asym", "algorithm": "la_aciq", "reconcile": "mean"}
+    assert spec.as_dict()["activation"] == {"bits": 8, "scheme": "asym", "algorithm": "la_aciq", "reconcile": "error"}
     assert not spec.la_aciq.signed
     assert run_spec(quantization={"approach": "static"}) == spec
 

@@ -19,7 +19,7 @@ from inc_laaciq.quant.grid import Grid, minmax_parameters, round_to_grid
 values = hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-100, 100, width=32))
 languages = st.dictionaries(st.sampled_from(["ar", "de", "en", "sw", "zh"]), values, min_size=1)
 schemes = st.sampled_from(["asym", "sym"])
-reconciles = st.sampled_from(["max", "mean", "pooled"])
+reconciles = st.sampled_from(["error", "max", "mean", "pooled"])
 bits = st.sampled_from([4, 8])
 
 
@@ -83,7 +83,7 @@ def test_sums_over_single_precision_are_trusted_less(loc, is_known):
     "x", [[0.0] * 9, [2.5] * 9, [1.0, 2.0, 3.0], [1e-90, -1e-90, 0.0, 0.0]], ids=["zeros", "constant", "n<4", "tiny"]
 )
 def test_undefined_kurtosis_falls_back_to_the_extrema_and_is_counted(x):
-    found = static_range(_moments({"en": np.array(x)}), 4)
+    found = static_range(_moments({"en": np.array(x)}), 4, reconcile="max")
     assert found.unclipped == ("en",)
     assert (found.minimum, found.maximum) == (min(*x, 0.0), max(*x, 0.0))
 
@@ -101,7 +101,7 @@ def test_moments_of_nothing_or_of_nan(x, error, match):
 
 def test_one_language_alone_is_plain_aciq_around_its_mean():
     x = _draw(loc=0.7)
-    found = static_range(_moments({"en": x}), 4)
+    found = static_range(_moments({"en": x}), 4, reconcile="max")
     alpha = float(optimal_alpha_generalized(x.std(), stats.kurtosis(x), 4, layout="asym"))
     assert found.alpha == {"en": pytest.approx(alpha)}
     assert (found.minimum, found.maximum) == pytest.approx((x.mean() - alpha, x.mean() + alpha))
@@ -110,41 +110,42 @@ def test_one_language_alone_is_plain_aciq_around_its_mean():
 
 def test_symmetric_range_is_around_zero():
     x = _draw(loc=0.7)
-    found = static_range(_moments({"en": x}), 4, scheme="sym")
+    found = static_range(_moments({"en": x}), 4, scheme="sym", reconcile="max")
     kurtosis = (x**4).mean() / (x**2).mean() ** 2 - 3
     alpha = float(optimal_alpha_generalized(np.sqrt((x**2).mean()), kurtosis, 4))
     assert (found.minimum, found.maximum) == pytest.approx((-alpha, alpha))
 
 
-def test_one_sided_values_are_clipped_on_their_long_side_only():
+@pytest.mark.parametrize("reconcile", ["error", "max"])
+def test_one_sided_values_are_clipped_on_their_long_side_only(reconcile):
     x = np.random.default_rng(0).exponential(1.0, 20_000)
-    found = static_range(_moments({"en": x}), 4)
+    found = static_range(_moments({"en": x}), 4, reconcile=reconcile)
     assert found.minimum == 0.0
     assert 3.0 < found.maximum < x.max() / 1.5
 
 
 def test_max_is_the_union_and_pooled_one_range_of_all():
     samples = {"en": _draw(0, scale=1.0), "sw": _draw(1, scale=3.0, loc=1.0)}
-    alone = {language: static_range(_moments({language: x}), 4) for language, x in samples.items()}
-    union = static_range(_moments(samples), 4)
+    alone = {name: static_range(_moments({name: x}), 4, reconcile="max") for name, x in samples.items()}
+    union = static_range(_moments(samples), 4, reconcile="max")
     assert union.minimum == min(one.minimum for one in alone.values())
     assert union.maximum == max(one.maximum for one in alone.values())
     assert union.alpha == {language: one.alpha[language] for language, one in alone.items()}
     pooled = static_range(_moments(samples), 4, reconcile="pooled")
-    whole = static_range(_moments({"all": np.concatenate(list(samples.values()))}), 4)
+    whole = static_range(_moments({"all": np.concatenate(list(samples.values()))}), 4, reconcile="max")
     assert (pooled.minimum, pooled.maximum) == pytest.approx((whole.minimum, whole.maximum))
     assert set(pooled.alpha) == {"en", "sw"}
 
 
 def test_mean_is_weighted():
     samples = {"en": _draw(0, scale=1.0), "sw": _draw(1, scale=3.0)}
-    alone = {language: static_range(_moments({language: x}), 4) for language, x in samples.items()}
+    alone = {name: static_range(_moments({name: x}), 4, reconcile="max") for name, x in samples.items()}
     found = static_range(_moments(samples), 4, reconcile="mean", weights={"sw": 3.0})
     assert found.maximum == pytest.approx(0.25 * alone["en"].maximum + 0.75 * alone["sw"].maximum)
     assert found.minimum == pytest.approx(0.25 * alone["en"].minimum + 0.75 * alone["sw"].minimum)
 
 
-@pytest.mark.parametrize("reconcile", ["max", "mean", "pooled"])
+@pytest.mark.parametrize("reconcile", ["error", "max", "mean", "pooled"])
 def test_a_language_of_weight_zero_has_no_say(reconcile):
     samples = {"en": _draw(0), "sw": _draw(1, scale=3.0)}
     bad = replace(ActivationMoments.of([1.0]), s1=math.nan)
@@ -166,8 +167,8 @@ def test_contains_zero_and_never_leaves_the_extrema(samples, bits, scheme, recon
 
 @given(languages, values, bits, schemes)
 def test_under_max_another_language_never_narrows_the_range(samples, another, bits, scheme):
-    before = static_range(_moments(samples), bits, scheme=scheme)
-    after = static_range(_moments({**samples, "yo": another}), bits, scheme=scheme)
+    before = static_range(_moments(samples), bits, scheme=scheme, reconcile="max")
+    after = static_range(_moments({**samples, "yo": another}), bits, scheme=scheme, reconcile="max")
     assert after.minimum <= before.minimum
     assert after.maximum >= before.maximum
 
@@ -183,21 +184,55 @@ def test_powers_of_two_scale_the_range(samples, bits, scheme, reconcile, exponen
     assert scaled.maximum == pytest.approx(once.maximum * factor)
 
 
+def _error(x: np.ndarray, low: float, high: float, bits: int) -> float:
+    """Mean squared error of values on the grid over a range."""
+    values, grid = torch.from_numpy(x), Grid(bits=bits, scheme="asym")
+    ends = (torch.tensor(float(end), dtype=torch.float64) for end in (low, high))
+    scale, zero_point = minmax_parameters(*ends, grid, rounded=False)
+    return float((round_to_grid(values, scale, zero_point, grid) - values).square().mean())
+
+
+@pytest.mark.parametrize("reconcile", ["error", "max"])
 @pytest.mark.parametrize("loc", [0.0, 0.8])
-def test_4_bit_error_is_near_the_best_clip_and_far_below_min_max(loc):
-    x = torch.from_numpy(_draw(loc=loc))
-    grid = Grid(bits=4, scheme="asym")
-
-    def error(low, high):
-        ends = (torch.tensor(float(end), dtype=torch.float64) for end in (low, high))
-        scale, zero_point = minmax_parameters(*ends, grid, rounded=False)
-        return float((round_to_grid(x, scale, zero_point, grid) - x).square().mean())
-
-    found = static_range(_moments({"en": x.numpy()}), 4)
-    measured = error(found.minimum, found.maximum)
+def test_4_bit_error_is_near_the_best_clip_and_far_below_min_max(loc, reconcile):
+    x = _draw(loc=loc)
+    found = static_range(_moments({"en": x}), 4, reconcile=reconcile)
+    measured = _error(x, found.minimum, found.maximum, 4)
     mean = x.mean()
-    assert measured < 0.5 * error(x.min(), x.max())
-    assert measured < 1.1 * min(error(mean - alpha, mean + alpha) for alpha in np.linspace(1, 12, 80))
+    assert measured < 0.5 * _error(x, x.min(), x.max(), 4)
+    assert measured < 1.1 * min(_error(x, mean - alpha, mean + alpha, 4) for alpha in np.linspace(1, 12, 80))
+
+
+def test_the_least_error_is_found_where_four_moments_do_not_tell_it():
+    x = np.random.default_rng(0).normal(size=20_000)
+    x[::500] *= 300
+    by_error, by_moments = (static_range(_moments({"en": x}), 4, reconcile=rule) for rule in ("error", "max"))
+    shares = np.geomspace(0.01, 1, 30)
+    least = min(_error(x, x.min() * a, x.max() * b, 4) for a in shares for b in shares)
+    assert _error(x, by_error.minimum, by_error.maximum, 4) < 1.1 * least
+    assert _error(x, by_moments.minimum, by_moments.maximum, 4) > 2 * least
+
+
+def test_least_error_is_that_of_all_languages_by_their_weights_and_not_by_their_size():
+    samples = {"en": _draw(0, scale=1.0), "sw": 100 * np.random.default_rng(1).uniform(0, 1, 2_000)}
+    moments = _moments(samples)
+
+    def relative(weights):
+        found = static_range(moments, 4, weights=weights)
+        return {name: _error(x, found.minimum, found.maximum, 4) / np.mean(x**2) for name, x in samples.items()}
+
+    # English is lost whole on a range that does not clip Swahili: each is served by what counts.
+    assert relative({"sw": 0.02})["en"] < 0.1 < relative({"en": 0.02})["en"]
+    assert relative({"en": 0.02})["sw"] < 0.01 < relative({"sw": 0.02})["sw"]
+    pooled = static_range({"all": moments["en"] + moments["sw"]}, 4)
+    assert pooled.maximum > 90  # where languages are not told apart the large values decide
+
+
+def test_least_error_without_counts_is_refused_by_name():
+    moments = {**_moments({"en": _draw()}), "sw": replace(ActivationMoments.of([1.0]), counts=None)}
+    with pytest.raises(SpecError, match="language 'sw' were not counted"):
+        static_range(moments, 8)
+    assert (moments["en"] + moments["sw"]).counts is None
 
 
 # --- refusals
@@ -231,7 +266,7 @@ def test_bits_are_checked_even_where_nothing_is_clipped():
     ("arguments", "match"),
     [
         pytest.param({"scheme": "affine"}, "scheme='affine'.*sym, asym", id="scheme"),
-        pytest.param({"reconcile": "minimax"}, "reconcile='minimax'.*max, mean, pooled", id="reconcile"),
+        pytest.param({"reconcile": "minimax"}, "reconcile='minimax'.*error, max, mean, pooled", id="reconcile"),
         pytest.param({"bits": 16}, "bits=16", id="bits"),
         pytest.param({"weights": {"sw": 1.0}}, "weights name sw", id="unknown language"),
         pytest.param({"weights": {"en": -1.0}}, "numbers >= 0", id="negative weight"),

@@ -91,6 +91,11 @@ class ModelDistance:
         rise = (wanted[:-1].gather(-1, following) - found[:-1].gather(-1, following)).mean()
         return (1 - row.labels) * divergence + row.labels * rise, divergence
 
+    def is_finite(self, ids: torch.Tensor) -> bool:
+        """Whether a divergence from what the float model predicts on a row, shape (1, tokens), is a number at all."""
+        wanted = self._wanted(ids)
+        return bool(torch.isfinite(_divergence(wanted, wanted)))
+
     def _wanted(self, ids: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return self._log_probabilities({}, ids)

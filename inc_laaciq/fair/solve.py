@@ -14,7 +14,7 @@ from inc_laaciq.calibration.collect import Progress, evaluating
 from inc_laaciq.calibration.layers import Layer
 from inc_laaciq.config import LaaciqSpec
 from inc_laaciq.config.specs import Tune
-from inc_laaciq.errors import EvaluationError, NumericError, ResourceError, SpecError
+from inc_laaciq.errors import EvaluationError, ModelError, NumericError, ResourceError, SpecError
 from inc_laaciq.fair.blocks import Stack, find_stack, without_cache
 from inc_laaciq.fair.distance import BlockDistance, BlockRow, ModelDistance, Row
 from inc_laaciq.fair.fisher import hidden_fisher
@@ -119,7 +119,7 @@ def solve_fair(
     Raises
     ------
     ModelError
-        If the model has no stack of blocks that can be run one by one.
+        If the model has no stack of blocks that can be run one by one, or is to be tuned and comes from inference mode.
     EvaluationError
         If the float model fails on every language.
     ResourceError
@@ -145,7 +145,13 @@ def _solve(
     n_weights = sum(layer.n_weights for layer in mine)
     kind = what_is_tuned(settings, n_weights)
     if kind == "model":
-        _check_memory(n_weights)
+        _check_memory(
+            _TUNING_BYTES * n_weights,
+            f"tuning {n_weights / 1e6:.0f} million weights at once",
+            "Set la_aciq.fair.tune to blocks, or use a larger machine",
+        )
+    if kind != "none":
+        _check_gradients(model)
     if unused := unused_labels(settings, n_weights):
         logger.warning(unused)
     pieces = {tag: list(rows) for tag, rows in batches.items()}
@@ -167,6 +173,11 @@ def _solve(
         return Fair(weights={}, invalid=entered.invalid, tuning={})
     run = _Run(model=model, stack=stack, settings=settings, spec_of=spec_of, emphasis=emphasis, progress=progress)
     if kind == "blocks":
+        _check_memory(
+            _block_bytes(stack, mine, entered.pieces),
+            "tuning the largest block",
+            "Calibrate on fewer tokens or languages, set la_aciq.fair.tune to none, or use a larger machine",
+        )
         run.rows = pieces
     weights = _in_sequence(run, mine, entered.pieces)
     if kind != "model" or not run.solved:
@@ -214,19 +225,39 @@ def _without_errors(weights: Mapping[str, QuantizedWeight]) -> dict[str, Quantiz
 def _leave_out_broken(entered: Entered, distance: ModelDistance, batches: Mapping[str, Sequence[torch.Tensor]]) -> None:
     """A model whose blocks give numbers may still fail behind them: nothing can be tuned on such predictions."""
     for tag in list(entered.pieces):
-        if batches[tag] and not torch.isfinite(distance({}, Row(ids=batches[tag][0][:1]))):
+        if not all(distance.is_finite(row[None]) for batch in batches[tag] for row in batch):
             entered.invalid[tag] = "the model's predictions are NaN or infinite"
             logger.warning("%s: the float model itself is broken on this language: %s", tag, entered.invalid[tag])
             del entered.pieces[tag]
 
 
-def _check_memory(n_weights: int) -> None:
-    available, needed = available_memory(), _TUNING_BYTES * n_weights
+def _check_gradients(model: nn.Module) -> None:
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    if (name := next((name for name, value in tensors if value.is_inference()), None)) is not None:
+        raise ModelError(
+            f"{name} was made inside torch.inference_mode(), and nothing can be tuned through such a tensor. Load the "
+            "model outside of it, or set la_aciq.fair.tune to none"
+        )
+
+
+def _check_memory(needed: int, what: str, remedy: str) -> None:
+    available = available_memory()
     if available is not None and needed > available:
         raise ResourceError(
-            f"tuning {n_weights / 1e6:.0f} million weights at once needs about {needed / 1e9:.1f} GB of memory and "
-            f"{available / 1e9:.1f} GB are free. Set la_aciq.fair.tune to blocks, or use a larger machine"
+            f"{what} needs about {needed / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free. {remedy}"
         )
+
+
+def _block_bytes(stack: Stack, layers: Sequence[Layer], pieces: Pieces) -> int:
+    """Memory that the largest block takes besides the text at its entry; that of its passes is not among it."""
+    sizes = [0] * len(stack.blocks)
+    for layer in layers:
+        sizes[stack.index(layer.name) or 0] += layer.n_weights
+    hidden = [piece.hidden for group in pieces.values() for piece in group]
+    # Hidden states behind the quantized blocks, those that are wanted, and a language's Fisher information.
+    states = 2 * sum(one.numel() * one.element_size() for one in hidden)
+    fisher = 4 * len(pieces) * max(one.shape[-1] for one in hidden) ** 2
+    return _TUNING_BYTES * max(sizes) + states + fisher
 
 
 def _emphasis(

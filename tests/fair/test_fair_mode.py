@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from conftest import tiny
 
 from inc_laaciq.calibration.layers import find_layers, linear_layer, linearize
 from inc_laaciq.config import LaaciqSpec
-from inc_laaciq.errors import EvaluationError, ResourceError, SpecError
+from inc_laaciq.errors import EvaluationError, ModelError, ResourceError, SpecError
 from inc_laaciq.fair.tuning import Tuner
 from inc_laaciq.layerwise import quantize_layers
 
@@ -105,14 +106,17 @@ def test_predictions_that_are_not_numbers_in_any_language_are_an_error(llama, la
         quantize_layers(llama, layers_of(llama), batches, settings(steps=2))
 
 
-def test_a_language_whose_predictions_alone_are_not_numbers_is_left_out(llama, layers_of, batches, settings):
+@pytest.mark.parametrize("row", [0, 5])
+@pytest.mark.parametrize("tune", ["model", "blocks"])
+def test_a_language_whose_predictions_alone_are_not_numbers_is_left_out(llama, layers_of, batches, settings, tune, row):
     seen = []
     llama.register_forward_pre_hook(
         lambda _m, _a, given: seen.append(bool((given["input_ids"] == 90).any())), with_kwargs=True
     )
     llama.lm_head.register_forward_hook(lambda _m, _a, logits: logits * float("nan") if seen[-1] else logits)
-    batches["sw"][0][0, 0] = 90
-    solution = quantize_layers(llama, layers_of(llama), batches, settings(steps=2))
+    batches["sw"][0][:] = batches["sw"][0].clamp(max=89)
+    batches["sw"][0][row, 0] = 90
+    solution = quantize_layers(llama, layers_of(llama), batches, settings(tune, steps=2))
     assert list(solution.invalid) == ["sw"]
     assert len(solution.weights) == len(layers_of(llama))
 
@@ -131,6 +135,15 @@ def test_dropout_and_the_callers_inference_mode_do_not_matter(layers_of, batches
     assert model.training
     for name, weight in quiet.weights.items():
         assert torch.equal(weight.codes, training.weights[name].codes)
+
+
+def test_a_model_that_was_made_in_inference_mode_is_not_tuned(layers_of, batches, settings):
+    with torch.inference_mode():
+        model = tiny("bloom")
+    for tune in ("model", "blocks"):
+        with pytest.raises(ModelError, match=r"word_embeddings.weight was made inside torch.inference_mode\(\)"):
+            quantize_layers(model, layers_of(model), batches, settings(tune, steps=2))
+    assert quantize_layers(model, layers_of(model), batches, settings("none")).weights
 
 
 @pytest.mark.parametrize("tune", ["model", "blocks", "none"])
@@ -160,6 +173,9 @@ def test_codes_do_not_depend_on_the_memory_that_is_free(bloom, layers_of, batche
     with pytest.raises(ResourceError, match=r"la_aciq\.fair\.tune to blocks"):
         quantize_layers(bloom, layers_of(bloom), batches, how)
     monkeypatch.setattr(solve, "_WHOLE", 1)
+    with pytest.raises(ResourceError, match=r"the largest block needs about .* la_aciq\.fair\.tune to none"):
+        quantize_layers(bloom, layers_of(bloom), batches, how)
+    monkeypatch.setattr(solve, "available_memory", lambda: 1 << 20)
     assert first.tuning["tuned"] == "model"
     assert quantize_layers(bloom, layers_of(bloom), batches, how).tuning["tuned"] == "blocks"
 

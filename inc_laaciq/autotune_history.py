@@ -24,19 +24,19 @@ class History:
     keys : sequence of str
         Hash of every candidate, in their order.
     identity : mapping
-        Model, policy and version of this package; another run's file is refused.
+        Model, policy, version of this package and of others; another run's file is refused.
 
     Raises
     ------
     MismatchError
-        If the file is of another model, policy or version of this package.
+        If the file is of another model, policy, version of this package or environment.
     IntegrityError
         If it is no such file.
     ResourceError
         If it cannot be written.
     """
 
-    def __init__(self, path: Path, keys: Sequence[str], identity: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, keys: Sequence[str], identity: Mapping[str, Any]) -> None:
         self._path = path
         self._keys = keys
         self._identity = dict(identity)

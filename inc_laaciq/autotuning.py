@@ -19,7 +19,7 @@ from inc_laaciq.config.policy import Policy
 from inc_laaciq.config.policy_plain import policy_digest
 from inc_laaciq.errors import AutotuneError, BackendError, SpecError
 from inc_laaciq.languages import canonical_languages
-from inc_laaciq.provenance import sources_sha256
+from inc_laaciq.provenance import sources_sha256, versions
 from inc_laaciq.tuning.criterion import LanguageCriterion, Likelihood, Measure
 from inc_laaciq.tuning.model_changes import state_digest
 from inc_laaciq.tuning.trials import Progress, Trials
@@ -179,6 +179,7 @@ def autotune(
             "model_sha256": state_digest(model),
             "policy_sha256": policy_digest(found),
             "version_sha256": sources_sha256(),
+            "environment": versions(),
         }
         stored = History(Path(history), [candidate.key for candidate in given], identity)
     trials = Trials(

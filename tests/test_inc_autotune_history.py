@@ -78,8 +78,12 @@ def test_another_policy_model_evaluation_or_version_is_noticed(model, tmp_path, 
         other.lm_head.weight[0, 0] += 1
     with pytest.raises(MismatchError, match="another model"):
         tune(other, rtn(2), Figures(BASE), history=file)
-    monkeypatch.setattr("inc_laaciq.autotuning.sources_sha256", lambda: "0" * 64)
-    with pytest.raises(MismatchError, match="is the history of another version"):
+    with monkeypatch.context() as changed:
+        changed.setattr("inc_laaciq.autotuning.sources_sha256", lambda: "0" * 64)
+        with pytest.raises(MismatchError, match="is the history of another version"):
+            tune(model, rtn(2), Figures(BASE), history=file)
+    monkeypatch.setattr("inc_laaciq.autotuning.versions", lambda: {"neural-compressor": "0"})
+    with pytest.raises(MismatchError, match="is the history of another environment"):
         tune(model, rtn(2), Figures(BASE), history=file)
 
 

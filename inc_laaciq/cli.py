@@ -159,6 +159,7 @@ def plan(config: Path, model: str | None, as_json: bool, **given: Any) -> None:
 
     run = read_config(config)
     from inc_laaciq.job import prepare
+    from inc_laaciq.pipeline import check_memory
     from inc_laaciq.report.tables import plan_dict, print_plan
 
     job = prepare(run, model, **given)
@@ -169,8 +170,7 @@ def plan(config: Path, model: str | None, as_json: bool, **given: Any) -> None:
         click.echo(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False))
     else:
         print_plan(content, console())
-    if not job.plan.fits:
-        sys.exit(1)
+    check_memory(job.plan)
 
 
 @cli.command()

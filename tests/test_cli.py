@@ -18,6 +18,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from inc_laaciq.backends.gptq_layout import read_gptq_tensors
+from inc_laaciq.cli import cli
+from inc_laaciq.errors import ResourceError
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "recipes" / "small_bloom" / "model"
@@ -328,6 +330,13 @@ def test_plan_writes_nothing_and_explains(main, tmp_path):
     as_json = json.loads(main("plan", config, "--json", cwd=tmp_path).stdout)
     assert as_json["fits"] is True
     assert as_json["languages"] == len(LANGUAGES)
+
+
+def test_plan_of_what_does_not_fit_is_printed_and_then_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("inc_laaciq.planning.available_memory", lambda: 1)
+    with pytest.raises(ResourceError, match=r"needs about \d+\.\d GB of memory and 0\.0 GB are free"):
+        cli.main(["plan", str(write(tmp_path, settings()))], standalone_mode=False)
+    assert "16 layers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

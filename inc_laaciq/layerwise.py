@@ -167,6 +167,8 @@ def _solve_layers(
     usable = [layer for layer in layers if layer.weight is not None]
     total = len(usable)
     full = settings.mode in NEED_TEXT
+    if activation is not None and activation.algorithm != "la_aciq":
+        activation = None  # the ranges are Neural Compressor's own
     counted = activation is not None and activation.reconcile == "error"
     weights: dict[str, QuantizedWeight] = {}
     ranges: dict[str, Range] = {}

@@ -161,7 +161,7 @@ def _solve(
     with torch.no_grad():
         entered = enter_text(model, stack, pieces, progress)
         if kind != "none":
-            _leave_out_broken(entered, distance, batches)
+            _leave_out_broken(entered, distance, batches, progress)
     if not entered.pieces:
         first = next(iter(entered.invalid.items()))
         raise EvaluationError(
@@ -172,12 +172,12 @@ def _solve(
     if not any(emphasis.values()):  # the languages that count are those that the float model fails on
         return Fair(weights={}, invalid=entered.invalid, tuning={})
     run = _Run(model=model, stack=stack, settings=settings, spec_of=spec_of, emphasis=emphasis, progress=progress)
+    _check_memory(
+        _block_bytes(stack, mine, entered.pieces, is_tuned=kind == "blocks"),
+        "mode 'fair' for the largest block",
+        "Calibrate on fewer languages or tokens, use mode 'fast', or a larger machine",
+    )
     if kind == "blocks":
-        _check_memory(
-            _block_bytes(stack, mine, entered.pieces),
-            "tuning the largest block",
-            "Calibrate on fewer tokens or languages, set la_aciq.fair.tune to none, or use a larger machine",
-        )
         run.rows = pieces
     weights = _in_sequence(run, mine, entered.pieces)
     if kind != "model" or not run.solved:
@@ -222,18 +222,26 @@ def _without_errors(weights: Mapping[str, QuantizedWeight]) -> dict[str, Quantiz
     return {name: replace(weight, errors={}) for name, weight in weights.items()}
 
 
-def _leave_out_broken(entered: Entered, distance: ModelDistance, batches: Mapping[str, Sequence[torch.Tensor]]) -> None:
+def _leave_out_broken(
+    entered: Entered,
+    distance: ModelDistance,
+    batches: Mapping[str, Sequence[torch.Tensor]],
+    progress: Progress | None,
+) -> None:
     """A model whose blocks give numbers may still fail behind them: nothing can be tuned on such predictions."""
-    for tag in list(entered.pieces):
-        if not all(distance.is_finite(row[None]) for batch in batches[tag] for row in batch):
+    languages = list(entered.pieces)
+    for done, tag in enumerate(languages, start=1):
+        is_whole = all(distance.is_finite(row[None]) for batch in batches[tag] for row in batch)
+        if progress is not None:
+            progress("checking", done, len(languages))
+        if not is_whole:
             entered.invalid[tag] = "the model's predictions are NaN or infinite"
             logger.warning("%s: the float model itself is broken on this language: %s", tag, entered.invalid[tag])
             del entered.pieces[tag]
 
 
 def _check_gradients(model: nn.Module) -> None:
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    if (name := next((name for name, value in tensors if value.is_inference()), None)) is not None:
+    if (name := next((name for name, value in model.named_parameters() if value.is_inference()), None)) is not None:
         raise ModelError(
             f"{name} was made inside torch.inference_mode(), and nothing can be tuned through such a tensor. Load the "
             "model outside of it, or set la_aciq.fair.tune to none"
@@ -248,16 +256,18 @@ def _check_memory(needed: int, what: str, remedy: str) -> None:
         )
 
 
-def _block_bytes(stack: Stack, layers: Sequence[Layer], pieces: Pieces) -> int:
+def _block_bytes(stack: Stack, layers: Sequence[Layer], pieces: Pieces, *, is_tuned: bool) -> int:
     """Memory that the largest block takes besides the text at its entry; that of its passes is not among it."""
     sizes = [0] * len(stack.blocks)
     for layer in layers:
         sizes[stack.index(layer.name) or 0] += layer.n_weights
     hidden = [piece.hidden for group in pieces.values() for piece in group]
-    # Hidden states behind the quantized blocks, those that are wanted, and a language's Fisher information.
-    states = 2 * sum(one.numel() * one.element_size() for one in hidden)
-    fisher = 4 * len(pieces) * max(one.shape[-1] for one in hidden) ** 2
-    return _TUNING_BYTES * max(sizes) + states + fisher
+    states = sum(one.numel() * one.element_size() for one in hidden)
+    # For each language the second moments of a layer's input, and of its difference from the float model's.
+    solved = 2 * 4 * len(pieces) * max((layer.in_features for layer in layers), default=0) ** 2
+    fisher = 4 * len(pieces) * max((one.shape[-1] for one in hidden), default=0) ** 2
+    tuned = _TUNING_BYTES * max(sizes) + states + fisher if is_tuned else 0
+    return 4 * max(sizes) + states + max(solved, tuned)
 
 
 def _emphasis(

@@ -23,7 +23,7 @@ from inc_laaciq.errors import NumericError, SpecError
 from inc_laaciq.quant.aciq import optimal_alpha_generalized
 from inc_laaciq.quant.grid import Scheme, check_bits
 from inc_laaciq.quant.least_error_range import least_error_range
-from inc_laaciq.quant.value_counts import BINS, Counts, count_values
+from inc_laaciq.quant.value_counts import Counts, count_values
 
 RangeReconcile = Literal["error", "max", "mean", "pooled"]
 
@@ -53,7 +53,7 @@ class ActivationMoments:
         over single-precision products, the default; 1800 for double precision.  Little is lost: so far from zero,
         a range that must include zero gains next to nothing from clipping.
     counts : array, shape (BINS,), int64, or None
-        Values in each bin, see `value_counts`; None where they were not counted.
+        Values in each bin, see `value_counts`; None where they were not counted, or are beyond float32.
     """
 
     n: int
@@ -83,6 +83,7 @@ class ActivationMoments:
         if not np.isfinite(values).all():
             raise NumericError(f"{int((~np.isfinite(values)).sum())} of {values.size} activations are NaN or infinite.")
         sums = [float(np.sum(values**order)) for order in (1, 2, 3, 4)]
+        fits = float(np.abs(values).max()) <= _LARGEST
         return cls(
             n=values.size,
             s1=sums[0],
@@ -92,7 +93,7 @@ class ActivationMoments:
             minimum=float(values.min()),
             maximum=float(values.max()),
             precision=2.0**-50,
-            counts=count_values(torch.from_numpy(values.clip(-_LARGEST, _LARGEST)).float()).numpy(),
+            counts=count_values(torch.from_numpy(values).float()).numpy() if fits else None,
         )
 
     def __add__(self, other: ActivationMoments) -> ActivationMoments:
@@ -148,15 +149,19 @@ class Range:
     minimum, maximum : float
         minimum <= 0 <= maximum.
     alpha : mapping of language to float
-        Distance from the mean ("sym": from zero) at which each language would be clipped if it were alone.
+        Of a rule that goes by moments: distance from the mean ("sym": from zero) at which each language would be
+        clipped if it were alone.
     unclipped : tuple of str
-        Languages whose kurtosis is undefined; they count with their minimum and maximum.
+        Of such a rule: languages whose kurtosis is undefined; they count with their minimum and maximum.
+    errors : mapping of language to float
+        Of rule "error": squared error on this range, divided by the sum of squares; 1 if nothing is left.
     """
 
     minimum: float
     maximum: float
-    alpha: Mapping[str, float]
+    alpha: Mapping[str, float] = field(default_factory=dict)
     unclipped: tuple[str, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 def static_range(
@@ -178,10 +183,10 @@ def static_range(
     scheme : {"asym", "sym"}
         "asym" clips around each language's mean; "sym" around zero, and the range is symmetric.
     reconcile : {"error", "max", "mean", "pooled"}
-        "error": the least squared error, that of each language divided by its sum of squares, in the weighted mean; it
-        needs the counts.  The others go by the languages' thresholds.  "max": the union of the languages' ranges, so
-        that none is clipped harder than it would be alone.  "mean": the weighted mean of their ends.  "pooled": one
-        range from all values together.
+        "error": the least squared error, that of each language divided by its sum of squares, in the weighted mean, and
+        in no language more than twice that on the range of all values; it needs the counts.  The others go by the
+        languages' thresholds.  "max": the union of the languages' ranges, so that none is clipped harder than it would
+        be alone.  "mean": the weighted mean of their ends.  "pooled": one range from all values together.
     weights : mapping of language to float, optional
         For "error" and "mean": >= 0, 1 for languages left out.  A language of weight 0 has no say under any rule.
 
@@ -212,14 +217,14 @@ def static_range(
     shares = _shares(moments, weights or {})
     for language in shares:
         _check_moments(language, moments[language])
+    if reconcile == "error":
+        return _of_least_error(moments, shares, bits, scheme)
     alone = {language: _range_alone(moments[language], bits, scheme) for language in shares}
     if reconcile == "pooled":
         ends = {"": _range_alone(reduce(ActivationMoments.__add__, (moments[name] for name in shares)), bits, scheme)}
     else:
         ends = alone
-    if reconcile == "error":
-        minimum, maximum = _of_least_error({name: moments[name] for name in shares}, shares, bits, scheme)
-    elif reconcile == "mean":
+    if reconcile == "mean":
         minimum = sum(shares[name] * one.minimum for name, one in ends.items())
         maximum = sum(shares[name] * one.maximum for name, one in ends.items())
     else:
@@ -235,15 +240,18 @@ def static_range(
 
 def _of_least_error(
     moments: Mapping[str, ActivationMoments], shares: Mapping[str, float], bits: int, scheme: Scheme
-) -> tuple[float, float]:
-    mixed = np.zeros(BINS)
-    for language, one in moments.items():
-        if one.counts is None:
+) -> Range:
+    counts = []
+    for language in shares:
+        counted = moments[language].counts
+        if counted is None:
             raise SpecError(f"The values of language {language!r} were not counted. Count them, or use another rule.")
-        if one.s2 > 0:  # zeros are rounded without an error
-            mixed += shares[language] / one.s2 * one.counts
-    ends = [one.minimum for one in moments.values()], [one.maximum for one in moments.values()]
-    return least_error_range(mixed, min(ends[0]), max(ends[1]), bits, scheme)
+        counts.append(counted)
+    minimum = min(moments[language].minimum for language in shares)
+    maximum = max(moments[language].maximum for language in shares)
+    found = least_error_range(np.stack(counts), np.array(list(shares.values())), minimum, maximum, bits, scheme)
+    errors = dict(zip(shares, found.errors.tolist(), strict=True))
+    return Range(minimum=found.low, maximum=found.high, errors=errors)
 
 
 @dataclass(frozen=True, kw_only=True)

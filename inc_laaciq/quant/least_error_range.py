@@ -7,30 +7,59 @@ of the values themselves, up to where they lie within a bin.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from inc_laaciq.quant.grid import Scheme
-from inc_laaciq.quant.value_counts import bin_bounds
+from inc_laaciq.quant.value_counts import Counts, bin_bounds
 
 # Ends that are looked at, in octaves below the extremum: first down to 1/256 of it, then around the best of these, as
 # finely as the bins are.
-_COARSE = np.arange(0, 8, 1 / 2)
+_COARSE = np.arange(0, 8.5, 1 / 2)
 _FINE = np.arange(-3, 4) / 8
 _NONE = np.zeros(1)
+# How many times its error on the range of all values a language may have: clipping the values of one away would pay
+# otherwise, where several others have much smaller ones.
+_MOST = 2.0
 # A bin that its values' extremum cuts to nothing keeps this share of its magnitude as its width, for the division.
 _NARROWEST = 1e-6
 
 Array = npt.NDArray[np.float64]
 
 
-def least_error_range(counts: Array, minimum: float, maximum: float, bits: int, scheme: Scheme) -> tuple[float, float]:
-    """Ends of the range with the least squared error.
+@dataclass(frozen=True, kw_only=True)
+class LeastError:
+    """The range that was found.
 
     Parameters
     ----------
-    counts : array, shape (`BINS`,)
-        Values in each bin, >= 0; they need not be whole: languages may be mixed in any proportion.
+    low, high : float
+        Its ends; low <= 0 <= high.
+    errors : array, shape (languages,)
+        Squared error of each language on it, divided by the language's sum of squares; 0 if that is 0.
+    """
+
+    low: float
+    high: float
+    errors: Array
+
+
+def least_error_range(
+    counts: Counts, shares: Array, minimum: float, maximum: float, bits: int, scheme: Scheme
+) -> LeastError:
+    """Range with the least squared error, that of each language divided by its sum of squares.
+
+    Only ranges count on which no language's error is more than twice what it is on the range from `minimum` to
+    `maximum`: otherwise several languages of small values would clip one of large values away.
+
+    Parameters
+    ----------
+    counts : array, shape (languages, `BINS`)
+        Values in each bin.
+    shares : array, shape (languages,)
+        What each language counts in the mean.
     minimum, maximum : float
         Extrema of the values.
     bits : int
@@ -40,23 +69,26 @@ def least_error_range(counts: Array, minimum: float, maximum: float, bits: int, 
 
     Returns
     -------
-    tuple of two floats, minimum <= low <= 0 <= high <= maximum ("sym": as far on either side as the larger of them).
-    Of ranges that are equally good the widest.
+    LeastError, with ends between the extrema and zero ("sym": as far on either side as the larger of them).  They are
+    found to an eighth of an octave, as if values were spread evenly over their bin; of ranges that are equally good the
+    widest.
     """
     low, high = min(minimum, 0.0), max(maximum, 0.0)
     reach = max(high, -low)
     if reach == 0:
-        return 0.0, 0.0
+        return LeastError(low=0.0, high=0.0, errors=np.zeros(len(counts)))
     inside = _Bins(counts, low, high)
     octaves = _COARSE if low < 0 else _NONE, _COARSE if high > 0 else _NONE
     if scheme == "sym":
         low, high, octaves = -reach, reach, (_COARSE, _COARSE)
+    most = _MOST * inside.relative_error(*_grid(np.array([low]), np.array([high]), bits, scheme))
     for _ in range(2):
         pairs = np.stack(octaves) if scheme == "sym" else np.stack(np.meshgrid(*octaves)).reshape(2, -1)
         lows, highs = low * 2.0 ** -pairs[0], high * 2.0 ** -pairs[1]
-        best = int(np.argmin(inside.error(*_grid(lows, highs, bits, scheme))))
+        errors = inside.relative_error(*_grid(lows, highs, bits, scheme))
+        best = int(np.argmin(np.where((errors <= most).all(1), errors @ shares, np.inf)))
         octaves = tuple(np.unique(np.maximum(one + _FINE, 0.0)) for one in pairs[:, best])
-    return float(lows[best]), float(highs[best])
+    return LeastError(low=float(lows[best]), high=float(highs[best]), errors=errors[best])
 
 
 def _grid(low: Array, high: Array, bits: int, scheme: Scheme) -> tuple[Array, Array, Array]:
@@ -72,18 +104,21 @@ def _grid(low: Array, high: Array, bits: int, scheme: Scheme) -> tuple[Array, Ar
 class _Bins:
     """Bins that hold something, cut at the extrema; values are taken to be spread evenly over a bin."""
 
-    def __init__(self, counts: Array, low: float, high: float) -> None:
-        is_used = counts > 0
+    def __init__(self, counts: Counts, low: float, high: float) -> None:
+        is_used = counts.any(0)
         below, above = (bound[is_used] for bound in bin_bounds())
         self._above = np.clip(above, low, high)
         width = np.maximum(self._above - np.clip(below, low, high), _NARROWEST * np.abs(self._above))
         self._below = self._above - width
-        self._density = counts[is_used] / np.where(width > 0, width, 1.0)
+        density = counts[:, is_used] / np.where(width > 0, width, 1.0)
+        # Of the bins and not of the values, so that the error of a range without any level but 0 is 1.
+        energy = density @ ((self._above**3 - self._below**3) / 3)
+        self._density = density / np.where(energy > 0, energy, 1.0)[:, None]
 
-    def error(self, step: Array, low: Array, high: Array) -> Array:
-        """Sum of squared errors on each of some grids, shape (grids,)."""
+    def relative_error(self, step: Array, low: Array, high: Array) -> Array:
+        """Squared error on each of some grids, divided by the sum of squares; shape (grids, languages)."""
         grids = (step[:, None], low[:, None], high[:, None])
-        found: Array = (_integral(self._above, *grids) - _integral(self._below, *grids)) @ self._density
+        found: Array = (_integral(self._above, *grids) - _integral(self._below, *grids)) @ self._density.T
         return found
 
 

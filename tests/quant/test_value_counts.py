@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from inc_laaciq.quant.grid import Grid, minmax_parameters, round_to_grid
-from inc_laaciq.quant.least_error_range import _Bins, _grid, least_error_range
+from inc_laaciq.quant.least_error_range import LeastError, _Bins, _grid, least_error_range
 from inc_laaciq.quant.moments import LanguageMoments, merge
 from inc_laaciq.quant.value_counts import BINS, bin_bounds, count_values
 
@@ -67,20 +67,39 @@ def test_the_error_that_is_estimated_is_that_of_rounding(bits, scheme, low, high
     step, start, end = (float(part[0]) for part in grid)
     levels = torch.from_numpy(np.arange(round((end - start) / step) + 1) * step + start).float()
     nearest = levels[(x[:, None] - levels).abs().argmin(1)]
-    bins = _Bins(count_values(x).numpy().astype(float), float(x.min()), float(x.max()))
-    assert float(bins.error(*grid)[0]) == pytest.approx(float((x - nearest).square().sum()), rel=0.06)
+    bins = _Bins(count_values(x).numpy()[None], float(x.min()), float(x.max()))
+    relative = float((x - nearest).square().sum() / x.square().sum())
+    assert float(bins.relative_error(*grid)[0, 0]) == pytest.approx(relative, rel=0.06)
+
+
+def _found(x: torch.Tensor, bits: int, scheme: str) -> LeastError:
+    ends = float(x.min()), float(x.max())
+    return least_error_range(count_values(x).numpy()[None], np.ones(1), *ends, bits, scheme)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_symmetric_range_is_clipped_where_that_pays(bits):
+    x = torch.from_numpy(np.random.default_rng(0).laplace(size=50_000)).float()
+    found, top = _found(x, bits, "sym"), (1 << (bits - 1)) - 1
+
+    def error(reach):
+        return float(((x / reach * top).round().clamp(-top, top) * reach / top - x).square().mean())
+
+    assert found.low == -found.high
+    assert error(found.high) < 1.02 * min(error(reach) for reach in np.linspace(0.5, 12, 100))
 
 
 @given(finite.filter(lambda x: np.abs(x).max() < 1e30), st.sampled_from([2, 4, 8]), st.sampled_from(["asym", "sym"]))
 def test_the_range_never_leaves_the_extrema(x, bits, scheme):
-    low, high = least_error_range(count_values(torch.from_numpy(x)).numpy(), x.min(), x.max(), bits, scheme)
+    found = _found(torch.from_numpy(x), bits, scheme)
     reach = float(np.abs(x).max())
     least, most = (min(x.min(), 0.0), max(x.max(), 0.0)) if scheme == "asym" else (-reach, reach)
-    assert least <= low <= 0 <= high <= most
+    assert least <= found.low <= 0 <= found.high <= most
 
 
 def test_values_that_all_lie_on_the_grid_are_not_clipped():
     x = torch.tensor([-1.0, 0.0, 1.0, 2.0] * 50)
-    assert least_error_range(count_values(x).numpy(), -1.0, 2.0, 2, "asym") == (-1.0, 2.0)
+    found = _found(x, 2, "asym")
+    assert (found.low, found.high) == (-1.0, 2.0)
     scale, zero = minmax_parameters(torch.tensor(-1.0), torch.tensor(2.0), Grid(bits=2, scheme="asym"), rounded=False)
     assert torch.equal(round_to_grid(x, scale, zero, Grid(bits=2, scheme="asym")), x)

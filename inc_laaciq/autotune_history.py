@@ -56,9 +56,8 @@ class History:
             )
         for name, value in self._identity.items():
             if found.get(name) != value:
-                raise MismatchError(
-                    f"{self._path}: is the history of another {name.partition('_')[0]}. Name another file, or delete it"
-                )
+                what = f"another {name.partition('_')[0]}{_differences(found.get(name), value)}"
+                raise MismatchError(f"{self._path}: is the history of {what}. Name another file, or delete it")
         places = {key: number for number, key in enumerate(self._keys)}
         try:
             self.baseline = found["baseline"]
@@ -75,6 +74,14 @@ class History:
         trials = [{"key": self._keys[record.candidate], **record_dict(record)} for record in records]
         document = {"schema": SCHEMA, **self._identity, "baseline": baseline, "trials": [*self._others, *trials]}
         write_json_atomic(self._path, document)
+
+
+def _differences(before: Any, now: Any) -> str:
+    """What differs between versions of packages; nothing for hashes."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return ""
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return f" ({', '.join(f'{name} {before.get(name)}, now {now.get(name)}' for name in names)})"
 
 
 def _record(entry: Mapping[str, Any], candidate: int) -> TrialRecord:

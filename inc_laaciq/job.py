@@ -60,6 +60,7 @@ class Job:
             languages,
             # FP8 is not solved and needs no second moments: the mode that takes least comes nearest.
             settings.mode if self.run.fp8 is None else "fast",
+            counted=self.run.approach == "post_training_static_quant" and self.run.activation.needs_counts,
             tuning_steps=settings.fair.steps if is_tuned else 0,
             sampled=settings.fair.sampled if is_tuned and kind == "model" else 0,
         )

@@ -25,6 +25,8 @@ from inc_laaciq.scaling import find_folds
 
 logger = logging.getLogger(__name__)
 
+_LOST = 0.25  # of a language's sum of squares at the input of a layer: there is a warning from here on
+
 _SCALED = ("fast", "balanced", "fair")
 
 
@@ -169,7 +171,7 @@ def _solve_layers(
     full = settings.mode in NEED_TEXT
     if activation is not None and activation.algorithm != "la_aciq":
         activation = None  # the ranges are Neural Compressor's own
-    counted = activation is not None and activation.reconcile == "error"
+    counted = activation is not None and activation.needs_counts
     weights: dict[str, QuantizedWeight] = {}
     ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}
@@ -217,8 +219,26 @@ def _solve_layers(
                 )
             if progress is not None:
                 progress("solving", len(weights), total)
+    _warn_of_losses(ranges)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     return Solution(weights=ordered, layers=tuple(layers), ranges=ranges, invalid=invalid, tuning=tuning)
+
+
+def _warn_of_losses(ranges: Mapping[str, Range]) -> None:
+    lost = {
+        (name, tag): error for name, found in ranges.items() for tag, error in found.errors.items() if error > _LOST
+    }
+    if lost:
+        name, tag = max(lost, key=lambda pair: lost[pair])
+        logger.warning(
+            "one static range does not serve all languages in %d of %d layers: in %s %s loses %.0f %% of its input. Leave "
+            "the layer in float, or use weight-only quantization",
+            len({name for name, _ in lost}),
+            len(ranges),
+            name,
+            tag,
+            100 * lost[name, tag],
+        )
 
 
 def _leave_nonfinite_in_float(

@@ -114,8 +114,8 @@ def check_memory(plan: Plan) -> None:
     if not plan.fits:
         raise ResourceError(
             f"the run needs about {plan.memory_bytes / 1e9:.1f} GB of memory and "
-            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free; see `inc-laaciq plan`. "
-            "Use mode 'fast', fewer languages, or a larger machine"
+            f"{(plan.available_bytes or 0) / 1e9:.1f} GB are free. Use fewer languages, mode 'fast' if it is another, "
+            "or a larger machine"
         )
 
 

@@ -65,12 +65,21 @@ class Plan:
 
 
 def plan_run(
-    layers: Sequence[Layer], model_bytes: int, n_languages: int, mode: str, *, tuning_steps: int = 0, sampled: int = 0
+    layers: Sequence[Layer],
+    model_bytes: int,
+    n_languages: int,
+    mode: str,
+    *,
+    counted: bool = False,
+    tuning_steps: int = 0,
+    sampled: int = 0,
 ) -> Plan:
     """Estimate a run from its layers and the size of the float model in bytes.
 
     Parameters
     ----------
+    counted : bool
+        Values are counted too, for static ranges.
     tuning_steps, sampled : int
         Of mode "fair": steps, and rows of each language that the model goes on with.
     """
@@ -79,9 +88,10 @@ def plan_run(
     solved = [layer for layer in layers if layer.weight is not None]
     full = mode in NEED_TEXT
     budget = statistics_memory()
-    parts = passes(solved, n_languages, full=full, memory=budget) if n_languages else []
+    parts = passes(solved, n_languages, full=full, memory=budget, counted=counted) if n_languages else []
     statistics = max(
-        (sum(statistics_bytes(layer, n_languages, full=full) for layer in part) for part in parts), default=0
+        (sum(statistics_bytes(layer, n_languages, full=full, counted=counted) for layer in part) for part in parts),
+        default=0,
     )
     widest = max((layer.in_features for layer in solved), default=0)
     largest = max((layer.n_weights for layer in solved), default=0)

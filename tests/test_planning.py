@@ -33,6 +33,13 @@ def test_more_languages_need_more_statistics_only_in_balanced():
     assert many - few < 10**6
 
 
+def test_counts_of_values_for_static_ranges_take_memory():
+    def planned(counted):
+        return plan_run([layer()], 10**8, 3, "fast", counted=counted).memory_bytes
+
+    assert planned(True) - planned(False) == 3 * 8 * 4096
+
+
 def test_the_time_of_tuning_grows_with_steps_languages_and_the_model():
     def seconds(steps=100, languages=2, size=10**8, sampled=0):
         return plan_run([layer()], size, languages, "fair", tuning_steps=steps, sampled=sampled).solve_seconds

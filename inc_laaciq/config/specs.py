@@ -117,6 +117,11 @@ class ActivationSpec:
             reconcile=checks.word(RANGE_RECONCILE),
         )
 
+    @property
+    def needs_counts(self) -> bool:
+        """Whether values have to be counted to find the ranges."""
+        return self.algorithm == "la_aciq" and self.reconcile == "error"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fp8Spec:

@@ -12,6 +12,7 @@ from inc_laaciq.config import ActivationSpec, LaaciqSpec, OpRule, WeightSpec
 from inc_laaciq.errors import EvaluationError, ModelError, NumericError, SpecError
 from inc_laaciq.layerwise import passes, quantize_layers, statistics_bytes
 from inc_laaciq.quant.moments import LanguageMoments
+from inc_laaciq.quant.value_counts import BINS
 
 
 class Toy(nn.Module):
@@ -98,6 +99,11 @@ def test_less_memory_costs_more_passes_and_changes_nothing(toy):
     assert len(passes(layers, 2, full=True, memory=1)) == 3
     assert len(passes(layers, 2, full=True, memory=1 << 30)) == 1
     assert statistics_bytes(layers[0], 2, full=True) > 2 * 4 * 16 * 16
+    counts = 2 * 8 * BINS
+    plain, counted = (statistics_bytes(layers[0], 2, full=True, counted=counted) for counted in (False, True))
+    assert counted == plain + counts
+    assert len(passes(layers, 2, full=True, memory=3 * plain)) == 1
+    assert len(passes(layers, 2, full=True, memory=3 * plain, counted=True)) == 3
 
 
 class Late(Toy):
@@ -193,3 +199,32 @@ def test_dropout_is_off_while_statistics_are_taken_and_comes_back(toy):
     assert torch.equal(trained.squares, quiet.squares)
     assert toy.training
     assert not toy.key.training
+
+
+def test_a_language_that_one_static_range_cannot_serve_is_named(toy, caplog):
+    toy.embed.weight.data[:50] *= 1e-6
+    toy.embed.weight.data[50:] *= 10
+    batches = {"en": [torch.arange(40)[None]], "sw": [torch.arange(50, 90)[None]]}
+    for rule, said in (("max", False), ("error", True)):
+        caplog.clear()
+        layers = [layer for layer in find_layers(toy, WeightSpec(bits=8, group_size=-1)) if layer.name == "query"]
+        quantize_layers(toy, layers, batches, LaaciqSpec(), activation=ActivationSpec(reconcile=rule))
+        assert ("in query en loses 100 % of its input" in caplog.text) is said
+
+
+def test_values_are_counted_only_for_ranges_that_are_solved_from_counts(toy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "inc_laaciq.layerwise.collect",
+        lambda *a, counted, **k: asked.append(counted) or collect(*a, counted=counted, **k),
+    )
+    layers = find_layers(toy, WeightSpec(bits=8, group_size=-1))
+    for activation in (
+        None,
+        ActivationSpec(),
+        ActivationSpec(reconcile="mean"),
+        ActivationSpec(algorithm="minmax"),
+    ):
+        found = quantize_layers(toy, layers, BATCHES, LaaciqSpec(), activation=activation)
+        assert bool(found.ranges) == (activation is not None and activation.algorithm == "la_aciq")
+    assert asked == [False, True, False, False]

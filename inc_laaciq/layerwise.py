@@ -225,19 +225,20 @@ def _solve_layers(
 
 
 def _warn_of_losses(ranges: Mapping[str, Range]) -> None:
-    lost = {
-        (name, tag): error for name, found in ranges.items() for tag, error in found.errors.items() if error > _LOST
+    worst = {
+        name: max(found.errors.items(), key=lambda pair: pair[1]) for name, found in ranges.items() if found.errors
     }
+    lost = {name: error for name, (_, error) in worst.items() if error > _LOST}
     if lost:
-        name, tag = max(lost, key=lambda pair: lost[pair])
+        name = max(lost, key=lambda name: lost[name])
         logger.warning(
-            "one static range does not serve all languages in %d of %d layers: in %s %s loses %.0f %% of its input. Leave "
-            "the layer in float, or use weight-only quantization",
-            len({name for name, _ in lost}),
+            "one static range does not serve all languages in %d of %d layers: in %s %s loses %.0f %% of its input. "
+            "Leave such a layer in float, or use weight-only quantization",
+            len(lost),
             len(ranges),
             name,
-            tag,
-            100 * lost[name, tag],
+            worst[name][0],
+            100 * lost[name],
         )
 
 

@@ -177,8 +177,8 @@ def labels(contents: dict[str, dict[str, Any]]) -> str:
                 seeds = after["seeds"]
                 lines.append(f"| {LABELLED[name]} | {grid[0]} | {seeds} | {' | '.join([*both, *spans])} |")
     return "\n".join(lines) + (
-        f"\n\nThousandths of a nat per UTF-8 byte, without labels → with a share of {LABELS:g}: medians over seeds. The "
-        "ratios are medians of each seed's own, with 95 % intervals over documents and seeds."
+        f"\n\nThousandths of a nat per UTF-8 byte, without labels → with a share of {LABELS:g}: medians over seeds. "
+        "The ratios are medians of each seed's own, with 95 % intervals over documents and seeds."
     )
 
 

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from conftest import tiny
 
 from inc_laaciq.calibration.layers import find_layers, linear_layer, linearize
 from inc_laaciq.config import LaaciqSpec
@@ -137,9 +136,9 @@ def test_dropout_and_the_callers_inference_mode_do_not_matter(layers_of, batches
         assert torch.equal(weight.codes, training.weights[name].codes)
 
 
-def test_a_model_that_was_made_in_inference_mode_is_not_tuned(layers_of, batches, settings):
+def test_a_model_that_was_made_in_inference_mode_is_not_tuned(bloom, layers_of, batches, settings):
     with torch.inference_mode():
-        model = tiny("bloom")
+        model = copy.deepcopy(bloom)
     for tune in ("model", "blocks"):
         with pytest.raises(ModelError, match=r"word_embeddings.weight was made inside torch.inference_mode\(\)"):
             quantize_layers(model, layers_of(model), batches, settings(tune, steps=2))

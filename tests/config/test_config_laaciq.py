@@ -84,21 +84,21 @@ def test_fair_is_read(read: Read) -> None:
 
 def test_labels_change_the_digest(read: Read) -> None:
     none, zero, some = (
-        read(_section("mode: fair", f"fair: {{{given}}}")) for given in ("", "labels: 0", "labels: 0.2")
+        read(_section("mode: fair", f"fair: {{{given}}}")) for given in ("", "labels: 0", "labels: 0.1")
     )
     assert none.digest == some.digest != zero.digest
-    assert none.as_dict()["la_aciq"]["fair"]["labels"] == 0.2
+    assert none.as_dict()["la_aciq"]["fair"]["labels"] == 0.1
     assert zero.as_dict()["la_aciq"]["fair"]["labels"] == 0
     assert "labels" not in read(_section("mode: balanced")).as_dict()["la_aciq"]["fair"]
-    assert some.as_dict()["la_aciq"]["fair"]["labels"] == 0.2
+    assert some.as_dict()["la_aciq"]["fair"]["labels"] == 0.1
 
 
-def test_labels_have_a_fifth_where_nothing_is_said(read: Read) -> None:
+def test_labels_have_a_tenth_where_nothing_is_said(read: Read) -> None:
     shares = {
         given: read(_section("mode: fair", f"fair: {{{given}}}")).la_aciq.fair.label_share
         for given in ("steps: 3", "tune: model", "labels: 0", "tune: blocks", "tune: none")
     }
-    assert shares == {"steps: 3": 0.2, "tune: model": 0.2, "labels: 0": 0, "tune: blocks": 0, "tune: none": 0}
+    assert shares == {"steps: 3": 0.1, "tune: model": 0.1, "labels: 0": 0, "tune: blocks": 0, "tune: none": 0}
 
 
 @pytest.mark.parametrize(

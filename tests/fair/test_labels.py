@@ -55,7 +55,7 @@ def test_labels_are_recorded_and_the_report_says_so(bloom, layers_of, batches, l
     none, some, default = (
         quantize_layers(bloom, layers_of(bloom), batches, labelled(share, steps=2)) for share in (0.0, 0.3, None)
     )
-    assert [solution.tuning["labels"] for solution in (none, some, default)] == [0.0, 0.3, 0.2]
+    assert [solution.tuning["labels"] for solution in (none, some, default)] == [0.0, 0.3, 0.1]
     assert "labels" not in tuning_note(none)[0]
     assert "tuned to predict the text itself (labels 0.3), which this does not show" in tuning_note(some)[0]
 

@@ -332,11 +332,13 @@ def test_plan_writes_nothing_and_explains(main, tmp_path):
     assert as_json["languages"] == len(LANGUAGES)
 
 
-def test_plan_of_what_does_not_fit_is_printed_and_then_refused(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_plan_of_what_does_not_fit_is_printed_and_then_refused(tmp_path, monkeypatch, capsys, form):
     monkeypatch.setattr("inc_laaciq.planning.available_memory", lambda: 1)
     with pytest.raises(ResourceError, match=r"needs about \d+\.\d GB of memory and 0\.0 GB are free"):
-        cli.main(["plan", str(write(tmp_path, settings()))], standalone_mode=False)
-    assert "16 layers" in capsys.readouterr().out
+        cli.main(["plan", str(write(tmp_path, settings())), *form], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert json.loads(out)["fits"] is False if form else "16 layers" in out
 
 
 @pytest.mark.parametrize(

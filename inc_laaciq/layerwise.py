@@ -219,27 +219,25 @@ def _solve_layers(
                 )
             if progress is not None:
                 progress("solving", len(weights), total)
-    _warn_of_losses(ranges)
+    for note in lost_input_note(ranges):
+        logger.warning(note)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     return Solution(weights=ordered, layers=tuple(layers), ranges=ranges, invalid=invalid, tuning=tuning)
 
 
-def _warn_of_losses(ranges: Mapping[str, Range]) -> None:
-    worst = {
-        name: max(found.errors.items(), key=lambda pair: pair[1]) for name, found in ranges.items() if found.errors
-    }
+def lost_input_note(ranges: Mapping[str, Range]) -> list[str]:
+    """What is to be said of static ranges on which a language loses much of what a layer is given."""
+    errors = {name: found.errors for name, found in ranges.items() if found.errors}
+    worst = {name: max(by_tag.items(), key=lambda pair: pair[1]) for name, by_tag in errors.items()}
     lost = {name: error for name, (_, error) in worst.items() if error > _LOST}
-    if lost:
-        name = max(lost, key=lambda name: lost[name])
-        logger.warning(
-            "one static range does not serve all languages in %d of %d layers: in %s %s loses %.0f %% of its input. "
-            "Leave such a layer in float, or use weight-only quantization",
-            len(lost),
-            len(ranges),
-            name,
-            worst[name][0],
-            100 * lost[name],
-        )
+    if not lost:
+        return []
+    name = max(lost, key=lambda name: lost[name])
+    return [
+        f"one static range does not serve all languages in {len(lost)} of {len(ranges)} layers: in {name} "
+        f"{worst[name][0]} loses {100 * lost[name]:.0f} % of its input. Leave such a layer in float, or use "
+        "weight-only quantization"
+    ]
 
 
 def _leave_nonfinite_in_float(

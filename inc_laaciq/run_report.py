@@ -23,8 +23,9 @@ from inc_laaciq.evaluation.results import content_id, finite, results_dict
 from inc_laaciq.evaluation.sentences import choose_sentences
 from inc_laaciq.job import Job
 from inc_laaciq.languages import name, script
-from inc_laaciq.layerwise import Solution
+from inc_laaciq.layerwise import Solution, lost_input_note
 from inc_laaciq.provenance import meta
+from inc_laaciq.quant.activation import Range
 
 SCHEMA = "inc-laaciq/run/1"
 
@@ -100,7 +101,7 @@ def run_report(
         "comparisons": {label: _comparison(losses, measured, compared) for label, losses in measured.others.items()},
         "trials": list(trials),
         "heat": _heat(solution, compared),
-        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials), *tuning_note(solution)])),
+        "notes": list(dict.fromkeys([*job.notes, *judged["notes"], *_search_note(trials), *solution_notes(solution)])),
     }
 
 
@@ -133,6 +134,11 @@ def _search_note(trials: Trials) -> list[str]:
     kept = _kept(trials)
     what = f"; kept is trial {kept['number']}: {kept['description']}" if kept else ""
     return [f"{len(trials)} configurations were tried for the gate, the one that was asked for first{what}"]
+
+
+def solution_notes(solution: Solution) -> list[str]:
+    """What is to be said of how the layers were solved."""
+    return [*tuning_note(solution), *lost_input_note(solution.ranges)]
 
 
 def tuning_note(solution: Solution) -> list[str]:
@@ -233,7 +239,13 @@ def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
         "scheme": layer.weight.scheme,
         **({"dtype": layer.weight.dtype} if layer.weight.dtype != "int" else {}),
         "errors": dict(solution.weights[layer.name].errors) if layer.name in solution.weights else {},
+        **({"input": _range_entry(limits)} if (limits := solution.ranges.get(layer.name)) is not None else {}),
     }
+
+
+def _range_entry(limits: Range) -> dict[str, Any]:
+    """A static range, and what each language loses on it: squared error divided by the sum of squares."""
+    return {"minimum": limits.minimum, "maximum": limits.maximum, "errors": dict(limits.errors)}
 
 
 def _fold_entry(fold: Fold) -> dict[str, Any]:

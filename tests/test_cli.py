@@ -282,7 +282,11 @@ def test_static_int8_runs_and_evaluates(main, tmp_path):
     done = main("quantize", write(tmp_path, content), "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "laaciq.json").read_text(encoding="utf-8"))
-    assert {layer["bits"] for layer in record["layers"] if "bits" in layer} == {8}
+    quantized = [layer for layer in record["layers"] if "bits" in layer]
+    assert {layer["bits"] for layer in quantized} == {8}
+    for layer in quantized:
+        assert layer["input"]["minimum"] < 0 < layer["input"]["maximum"]
+        assert all(0 < layer["input"]["errors"][tag] < 0.01 for tag in LANGUAGES)
     again = main("evaluate", tmp_path / "out", "-o", tmp_path / "again.json")
     assert again.returncode == 0, again.stderr
     losses = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))["languages"]

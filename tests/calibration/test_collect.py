@@ -13,6 +13,7 @@ from inc_laaciq.errors import EvaluationError, ModelError, NumericError, SpecErr
 from inc_laaciq.layerwise import passes, quantize_layers, statistics_bytes
 from inc_laaciq.quant.moments import LanguageMoments
 from inc_laaciq.quant.value_counts import BINS
+from inc_laaciq.run_report import solution_notes
 
 
 class Toy(nn.Module):
@@ -208,8 +209,9 @@ def test_a_language_that_one_static_range_cannot_serve_is_named(toy, caplog):
     for rule, said in (("max", False), ("error", True)):
         caplog.clear()
         layers = [layer for layer in find_layers(toy, WeightSpec(bits=8, group_size=-1)) if layer.name == "query"]
-        quantize_layers(toy, layers, batches, LaaciqSpec(), activation=ActivationSpec(reconcile=rule))
+        found = quantize_layers(toy, layers, batches, LaaciqSpec(), activation=ActivationSpec(reconcile=rule))
         assert ("in query en loses 100 % of its input" in caplog.text) is said
+        assert any("in query en loses 100 % of its input" in note for note in solution_notes(found)) is said
 
 
 def test_values_are_counted_only_for_ranges_that_are_solved_from_counts(toy, monkeypatch):

@@ -106,19 +106,21 @@ class _Bins:
 
     def __init__(self, counts: Counts, low: float, high: float) -> None:
         is_used = counts.any(0)
-        below, above = (bound[is_used] for bound in bin_bounds())
-        self._above = np.clip(above, low, high)
-        width = np.maximum(self._above - np.clip(below, low, high), _NARROWEST * np.abs(self._above))
-        self._below = self._above - width
+        below, above = (np.clip(bound[is_used], low, high) for bound in bin_bounds())
+        width = np.maximum(above - below, _NARROWEST * np.abs(above))
+        below = above - width
         density = counts[:, is_used] / np.where(width > 0, width, 1.0)
         # Of the bins and not of the values, so that the error of a range without any level but 0 is 1.
-        energy = density @ ((self._above**3 - self._below**3) / 3)
+        energy = density @ ((_cube(above) - _cube(below)) / 3)
         self._density = density / np.where(energy > 0, energy, 1.0)[:, None]
+        # Most bins end where another one begins.
+        self._bounds, places = np.unique(np.concatenate([below, above]), return_inverse=True)
+        self._below, self._above = np.split(places, 2)
 
     def relative_error(self, step: Array, low: Array, high: Array) -> Array:
         """Squared error on each of some grids, divided by the sum of squares; shape (grids, languages)."""
-        grids = (step[:, None], low[:, None], high[:, None])
-        found: Array = (_integral(self._above, *grids) - _integral(self._below, *grids)) @ self._density.T
+        integral = _integral(self._bounds, step[:, None], low[:, None], high[:, None])
+        found: Array = (integral[:, self._above] - integral[:, self._below]) @ self._density.T
         return found
 
 
@@ -130,7 +132,11 @@ def _integral(x: Array, step: Array, low: Array, high: Array) -> Array:
     """
     places = np.clip(x, low, high) / step
     levels = np.rint(places)
-    rounded = step**3 * (levels / 12 + (places - levels) ** 3 / 3)
-    clipped = np.maximum(x - high, 0.0) ** 3 - np.maximum(low - x, 0.0) ** 3
+    rounded = _cube(step) * (levels / 12 + _cube(places - levels) / 3)
+    clipped = _cube(np.maximum(x - high, 0.0)) - _cube(np.maximum(low - x, 0.0))
     found: Array = rounded + clipped / 3
     return found
+
+
+def _cube(x: Array) -> Array:
+    return x * x * x  # `x**3` takes several times as long

@@ -85,7 +85,7 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
     found = [
         f"{f'Median of {turns} turns' if turns > 1 else 'One turn'} in one run, one thread, 4 bits, from the float "
         f"model to the quantized one; {one['languages'] * one['tokens_per_language']} tokens in {one['languages']} "
-        "languages for the layers."
+        "languages for the layers." + _later(parts)
     ]
     if "model" in parts:
         whole = parts["model"]
@@ -105,6 +105,14 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
         "times with the full ones of `balanced`."
     )
     return found + _ranges(parts["activation"]) + _memory(parts["memory"]["rows"])
+
+
+def _later(parts: Mapping[str, Any]) -> str:
+    """Which parts come from a run of their own, after the code behind them had changed."""
+    later = {name: part["measured_with"]["repetitions"] for name, part in parts.items() if "measured_with" in part}
+    if not later:
+        return ""
+    return f" Measured later, in a run of their own with {max(later.values())} turns: {' and '.join(sorted(later))}."
 
 
 def _ranges(found: Mapping[str, Any]) -> list[str]:

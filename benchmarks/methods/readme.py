@@ -47,6 +47,7 @@ def table(content: dict[str, Any]) -> str:
 TARGETED = {
     "methods_small_bloom": "small Bloom",
     "methods_long_text": "small Bloom, four times the text",
+    "methods_long_calibration": "small Bloom, four times the text, calibrated on twice as much",
     "methods_small_llama": "small Llama",
 }
 
@@ -89,7 +90,8 @@ def _amount(label: str, content: dict[str, Any]) -> str:
         entry["degradation"]["worst"]["relative_standard_error"] for entry in content["ratios"] if "target" in entry
     )
     return (
-        f"{label}: {seeds} calibration seed{'s' * (seeds > 1)}, {tokens[0]} to {tokens[-1]} tokens a language; "
+        f"{label}: {seeds} calibration seed{'s' * (seeds > 1)} of {content['meta']['calibration_tokens_per_language']} "
+        f"tokens a language, measured on {tokens[0]} to {tokens[-1]}; "
         f"standard error of a ratio by the loss {100 * errors[0]:.0f} to {100 * errors[-1]:.0f} %."
     )
 

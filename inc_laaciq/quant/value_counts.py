@@ -2,7 +2,7 @@
 
 The bins are what float32 has in its first 12 bits: sign, exponent and three bits behind it, so 8 bins an octave at any
 magnitude.  Nothing has to be known of the values before they are counted, and counts of two batches, languages or
-machines add up to those of the whole.
+machines add up to those of the whole.  (`magnitudes` counts whole octaves, which is all that an FP8 scale asks for.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 import unicodedata
 
-from inc_laaciq.calibration.overlap import overlap
+import pytest
+
+from inc_laaciq.calibration.overlap import overlap, overlap_notes, sentence_overlap
 from inc_laaciq.calibration.text import Corpus, LanguageText
+from inc_laaciq.errors import DataError
 
 LONG = "This line is certainly long enough, number {}."
 
@@ -38,3 +41,37 @@ def test_composed_and_decomposed_characters_are_the_same():
     written = [unicodedata.normalize(form, line) for form in ("NFC", "NFD")]
     assert written[0] != written[1]
     assert overlap(corpus(vi=written[:1]), corpus(vi=written[1:])) == {"vi": 1.0}
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        [f"Sentence {number} of this page is long enough!" for number in range(9)],
+        [f"この文章の{number}番目の文は十分に長いものです。" for number in range(9)],
+        [f"यह वाक्य संख्या {number} है और काफ़ी लंबा भी है।" for number in range(9)],
+        [f"هل هذه الجملة رقم {number} طويلة بما يكفي لنا؟" for number in range(9)],
+    ],
+    ids=["latin", "japanese", "devanagari", "arabic"],
+)
+def test_the_same_text_in_other_lines_is_found_row21(sentences):
+    wrapped = "".join(sentence + " " for sentence in sentences)
+    lines = [wrapped[start : start + 23] for start in range(0, len(wrapped), 23)]
+    pages, split = corpus(en=["".join(sentences[:5]), "".join(sentences[5:])]), corpus(en=lines)
+    assert overlap(pages, split) == {"en": 0.0}
+    assert sentence_overlap(pages, split) == sentence_overlap(split, pages) == {"en": 1.0}
+    assert sentence_overlap(pages, corpus(en=[f"Another line. {LONG.format(1)}"], sw=["Hakuna!"])) == {"en": 0, "sw": 0}
+    assert overlap_notes(pages, split, gated=False) == [
+        "calibration and evaluation text overlap in 1 languages, most in en: 100.0 % of its evaluation sentences are "
+        "calibration sentences"
+    ]
+    with pytest.raises(DataError, match=r"100\.0 % of its evaluation sentences .* use disjoint text"):
+        overlap_notes(pages, split, gated=True)
+
+
+def test_a_sentence_that_every_page_has_is_no_overlap_row21():
+    calibration = corpus(en=[f"{LONG.format(number)} The licence is on the last page." for number in range(3)])
+    unlike = [f"Here is the other line {number}, which nothing else has." for number in range(200)]
+    evaluation = {n: corpus(en=[*unlike[:n], "The licence is on the last page. End."]) for n in (40, 200)}
+    assert overlap_notes(calibration, evaluation[200], gated=True) == []
+    with pytest.raises(DataError, match=r"most in en: 2\.4 % of its evaluation sentences"):
+        overlap_notes(calibration, evaluation[40], gated=True)

@@ -1,7 +1,7 @@
-"""Write the tables of the README from the JSON files in `results/`, so that no figure is typed by hand.
+"""Write the tables of the READMEs from the JSON files in `results/`, so that no figure is typed by hand.
 
-python benchmarks/render.py            # rewrites README.md between its markers
-python benchmarks/render.py --check    # exits 1 if the README is not what the JSON files say
+python benchmarks/render.py            # rewrites every README between its markers
+python benchmarks/render.py --check    # exits 1 if one is not what the JSON files say
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from static import readme as static_ranges
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+MEASURED = HERE / "README.md"
 SMALL_BLOOM = HERE.parent / "recipes/small_bloom/README.md"
 SMALL_LLAMA = HERE.parent / "recipes/small_llama/README.md"
 Tables = dict[str, Callable[[], str]]
@@ -37,12 +38,13 @@ MEAN_WORST = ("mean", "worst")
 
 
 def main() -> None:
-    """Rewrite or check the README."""
+    """Rewrite or check the READMEs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
     check = parser.parse_args().check
     llama = {"losses": lambda: small_bloom.beside(load("small_llama_losses"), load("small_bloom_losses"))}
-    for page, tables in ((README, readme_tables()), (SMALL_BLOOM, recipe_tables()), (SMALL_LLAMA, llama)):
+    pages = {README: readme_tables(), MEASURED: measured_tables(), SMALL_BLOOM: recipe_tables(), SMALL_LLAMA: llama}
+    for page, tables in pages.items():
         text = page.read_text(encoding="utf-8")
         wanted = rendered(text, tables)
         if check and wanted != text:
@@ -52,21 +54,28 @@ def main() -> None:
 
 
 def readme_tables() -> Tables:
-    """Tables of the README, by the name in their markers."""
+    """Tables of README.md, by the name in their markers."""
     return {
         "demo": demo,
         "gate": gate,
-        "simulated": simulated,
         "methods": lambda: methods.table(load("methods_small_bloom")),
+        "promised": lambda: methods.promised(found(methods.TARGETED)),
+    }
+
+
+def measured_tables() -> Tables:
+    """Tables of benchmarks/README.md."""
+    return {
         "targets": lambda: methods.targets(found(methods.TARGETED)),
         "others": lambda: methods.others(found(methods.OTHERS)),
         "labels": lambda: methods.labels(found(methods.LABELLED)),
-        "assess": lambda: assessed.table(found(assessed.MODELS)),
-        "sweep": lambda: swept.table(load("sweep_small_bloom")),
         "parts": parts,
         "openvino": openvino,
+        "assess": lambda: assessed.table(found(assessed.MODELS)),
+        "sweep": lambda: swept.table(load("sweep_small_bloom")),
         "static": static,
         "pt2e": lambda: static_ranges.pt2e(found(static_ranges.PT2E)),
+        "simulated": simulated,
         "speed": speed,
         "aciq": lambda: aciq_report.readme(load("aciq")),
         "published": published,

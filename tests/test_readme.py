@@ -125,6 +125,19 @@ def test_first_screen_is_the_two_commands():
     assert "pip install" not in README[:first]
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", README))))
-def test_links_lead_somewhere(path):
-    assert (ROOT / path).exists()
+PAGES = sorted(
+    path.relative_to(ROOT) for path in (ROOT / "README.md", *ROOT.glob("benchmarks/*.md"), *ROOT.glob("recipes/*/*.md"))
+)
+LINKS = [
+    (page, link) for page in PAGES for link in re.findall(r"\]\(((?!http)[^)]+)\)", (ROOT / page).read_text("utf-8"))
+]
+
+
+@pytest.mark.parametrize(("page", "link"), sorted(set(LINKS)), ids=str)
+def test_links_lead_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

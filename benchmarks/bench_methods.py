@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from methods import inc_autoround, inc_torch, nncf_openvino, ours  # noqa: F401 - they enter the table
+from methods import inc_adaptor, inc_autoround, inc_torch, nncf_openvino, ours  # noqa: F401 - they enter the table
 from methods.bench import Bench, Options
 from methods.cells import FLOAT, Cell, finished_elsewhere, path_of, plan, read_cell
 from methods.collect import collect, commit, ordered

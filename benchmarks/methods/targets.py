@@ -23,8 +23,10 @@ TARGETS = (
         for baseline, calibration, by_bits in (
             ("inc-rtn", "none", {3: 0.28, 4: 0.35}),
             ("inc-awq", "english", {3: 0.45, 4: 0.38}),
+            ("inc-adaptor-awq", "english", {3: 0.45, 4: 0.38}),
             ("inc-gptq", "english", {3: 0.30, 4: 0.30}),
             ("inc-awq", "multilingual", {3: 0.48, 4: 0.50}),
+            ("inc-adaptor-awq", "multilingual", {3: 0.48, 4: 0.50}),
             ("la_aciq-balanced-pooled", "multilingual", {3: 0.60, 4: 0.60}),
         )
         for ours in _FAIR

@@ -99,6 +99,18 @@ def test_all_methods_quantize_the_same_layers_and_are_measured_in_every_language
     assert codes["inc-rtn"] == [-7, 7]
 
 
+def test_awq_of_the_adaptor_api_quantizes_the_same_layers_at_the_bits_asked_for(finished, folder, tmp_path):
+    if why := METHODS["inc-adaptor-awq"].unavailable(3):
+        pytest.skip(why)
+    changes = {"methods": "inc-adaptor-awq", "bits": 3, "cells": tmp_path}
+    assert bench_methods.main(arguments(folder, tmp_path / "awq.json", **changes)) == 0
+    found = json.loads((tmp_path / "awq.json").read_text(encoding="utf-8"))
+    assert found["quantized_layers"] == finished["quantized_layers"]
+    assert methods_of(found) == {("inc-adaptor-awq", "english"), ("inc-adaptor-awq", "multilingual")}
+    assert all(run["notes"]["codes"][1] == 3 and run["seconds"] > 0 for run in found["runs"])
+    assert all(row["kl"] > 0 for row in found["rows"])
+
+
 def test_english_calibration_has_as_many_tokens_as_that_of_all_languages(finished):
     tokens = finished["texts"]["calibration_tokens"]
     assert tokens["multilingual"] == {"en": 60, "fi": 60}

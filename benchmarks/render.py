@@ -67,6 +67,7 @@ def measured_tables() -> Tables:
     """Tables of benchmarks/README.md."""
     return {
         "targets": lambda: methods.targets(found(methods.TARGETED)),
+        "spreads": lambda: methods.spreads(found(methods.TARGETED)),
         "others": lambda: methods.others(found(methods.OTHERS)),
         "labels": lambda: methods.labels(found(methods.LABELLED)),
         "parts": parts,

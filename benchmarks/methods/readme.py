@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from methods.ratios import verdict
+
 
 def table(content: dict[str, Any]) -> str:
     """Every method at every width: the worst language by loss and by divergence, and how fair compares."""
@@ -98,6 +100,31 @@ def promised(contents: dict[str, dict[str, Any]]) -> str:
         "below 1; not resolved: the interval reaches 1; missed: all else. Calibration seeds and tokens a language: "
         f"{rests}."
     )
+
+
+def spreads(contents: dict[str, dict[str, Any]]) -> str:
+    """Mean and disparity behind the same targets, which were promised to be as good."""
+    found = {
+        (entry["bits"], entry["baseline"], entry["baseline_calibration"], name): entry
+        for name, content in contents.items()
+        for entry in content["ratios"]
+        if entry["ours"] == "la_aciq-fair" and "target" in entry
+    }
+    lines = [
+        "| bits | fair / | at most | model | mean of the languages | by KL | disparity | by KL |",
+        "|---" * 8 + "|",
+    ]
+    order = list(dict.fromkeys(key[:3] for key in found))
+    for key in sorted(found, key=lambda key: (-key[0], order.index(key[:3]))):
+        entry = found[key]
+        cells = [
+            f"{_span(entry[measure][kind])} {verdict(entry[measure][kind], entry['target'])}"
+            for kind in ("mean", "disparity")
+            for measure in ("degradation", "kl")
+        ]
+        other = key[1] if key[2] == "none" else f"{key[1]}, {key[2]}"
+        lines.append(f"| {key[0]} | {other} | {entry['target']:.2f} | {TARGETED[key[3]]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _kept(entry: dict[str, Any] | None) -> str:

@@ -79,7 +79,7 @@ def plan_run(
     Parameters
     ----------
     counted : bool
-        Values are counted too, for static ranges.
+        Values are counted too, for static ranges of inputs and outputs.
     tuning_steps, sampled : int
         Of mode "fair": steps, and rows of each language that the model goes on with.
     """
@@ -88,9 +88,10 @@ def plan_run(
     solved = [layer for layer in layers if layer.weight is not None]
     full = mode in NEED_TEXT
     budget = statistics_memory()
-    parts = passes(solved, n_languages, full=full, memory=budget, counted=counted) if n_languages else []
+    counts = {"counted": counted, "outputs": counted}
+    parts = passes(solved, n_languages, full=full, memory=budget, **counts) if n_languages else []
     statistics = max(
-        (sum(statistics_bytes(layer, n_languages, full=full, counted=counted) for layer in part) for part in parts),
+        (sum(statistics_bytes(layer, n_languages, full=full, **counts) for layer in part) for part in parts),
         default=0,
     )
     widest = max((layer.in_features for layer in solved), default=0)

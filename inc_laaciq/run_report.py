@@ -239,7 +239,11 @@ def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
         "scheme": layer.weight.scheme,
         **({"dtype": layer.weight.dtype} if layer.weight.dtype != "int" else {}),
         "errors": dict(solution.weights[layer.name].errors) if layer.name in solution.weights else {},
-        **({"input": _range_entry(limits)} if (limits := solution.ranges.get(layer.name)) is not None else {}),
+        **{
+            side: _range_entry(ranges[layer.name])
+            for side, ranges in (("input", solution.ranges), ("output", solution.output_ranges))
+            if layer.name in ranges
+        },
     }
 
 

@@ -1,7 +1,8 @@
 """Static INT8 through Neural Compressor's FX adaptor, with given activation ranges and given weight codes.
 
-Both go in between torch's `prepare_fx` and `convert_fx`, where Neural Compressor calls `model_calibration`: the input
-observer of a linear layer gets the language-aware range, and its weight observer hands out the solver's scales.
+Both go in between torch's `prepare_fx` and `convert_fx`, where Neural Compressor calls `model_calibration`: the
+observers of a linear layer's input and output get the language-aware ranges, and its weight observer hands out the
+solver's scales.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor
@@ -20,6 +21,7 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.config.specs import ActivationAlgorithm
 from inc_laaciq.errors import BackendError
 from inc_laaciq.layerwise import Solution
+from inc_laaciq.quant.activation import Range
 from inc_laaciq.quant.solver import QuantizedWeight
 
 logger = logging.getLogger(__name__)
@@ -89,22 +91,33 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
     ) -> None:
         """Neural Compressor's calibration, then the solved ranges and scales over what it observed."""
         super().model_calibration(q_model, dataloader, iterations, conf, calib_sampling_size)
-        found = set()
-        for name, linear, observer in _observed_linears(q_model):
-            if name not in self.solution.weights:
-                continue
-            found.add(name)
-            _give_scales(linear, self.solution.weights[name])
-            limits = self.solution.ranges.get(name) if self.algorithm == STRATEGY else None
-            if limits is not None:
-                observer.min_val.fill_(limits.minimum)
-                observer.max_val.fill_(limits.maximum)
-        if lost := sorted(self.solution.weights.keys() - found):
+        observed = [each for each in _observed_linears(q_model) if each.name in self.solution.weights]
+        for each in observed:
+            _give_scales(each.linear, self.solution.weights[each.name])
+        if self.algorithm == STRATEGY:
+            # Inputs last: where a layer feeds another one, one observer is both.
+            for each in observed:
+                if (limits := self.solution.output_ranges.get(each.name)) is not None:
+                    for observer in each.outputs:
+                        _set_range(observer, limits)
+            for each in observed:
+                if (limits := self.solution.ranges.get(each.name)) is not None:
+                    _set_range(each.input, limits)
+        if lost := sorted(self.solution.weights.keys() - {each.name for each in observed}):
             raise BackendError(f"no observer was found for {', '.join(lost)}: their ranges would be lost")
 
 
-def _observed_linears(prepared: nn.Module) -> Iterator[tuple[str, nn.Linear, Any]]:
-    """Every linear layer that has an observer on its input: name, layer, observer."""
+class _Observed(NamedTuple):
+    """A linear layer, the observer of its input, and those of its output."""
+
+    name: str
+    linear: nn.Linear
+    input: Any
+    outputs: tuple[Any, ...]
+
+
+def _observed_linears(prepared: nn.Module) -> Iterator[_Observed]:
+    """Every linear layer that has an observer on its input."""
     for prefix, graph in prepared.named_modules():
         if not isinstance(graph, torch.fx.GraphModule):
             continue
@@ -114,9 +127,19 @@ def _observed_linears(prepared: nn.Module) -> Iterator[tuple[str, nn.Linear, Any
             if not isinstance(linear, nn.Linear) or not isinstance(node.args[0], torch.fx.Node):
                 continue
             observer = modules.get(str(node.args[0].target))
-            if isinstance(observer, ObserverBase) and hasattr(observer, "min_val"):
+            if _takes_range(observer):
                 name = f"{prefix}.{node.target}" if prefix else str(node.target)
-                yield plain_name(name), linear, observer
+                users = (modules.get(str(user.target)) for user in node.users)
+                yield _Observed(plain_name(name), linear, observer, tuple(filter(_takes_range, users)))
+
+
+def _takes_range(observer: Any) -> bool:
+    return isinstance(observer, ObserverBase) and hasattr(observer, "min_val")
+
+
+def _set_range(observer: Any, limits: Range) -> None:
+    observer.min_val.fill_(limits.minimum)
+    observer.max_val.fill_(limits.maximum)
 
 
 def _give_scales(linear: Any, weight: QuantizedWeight) -> None:

@@ -15,7 +15,7 @@ from inc_laaciq.backends.inc_fit import post_training_config
 from inc_laaciq.calibration.collect import collect
 from inc_laaciq.config import run_spec
 from inc_laaciq.errors import SpecError
-from inc_laaciq.quant.activation import static_range
+from inc_laaciq.quant.activation import ActivationMoments, static_range
 
 pytestmark = pytest.mark.inc
 
@@ -139,3 +139,49 @@ def test_ranges_are_by_default_those_on_which_rounding_loses_least(bloom, batche
     moments = collect(bloom, batches, [name], full=False, counted=True).moments[name]
     expected = static_range({tag: one.activation for tag, one in moments.items()}, 8, reconcile="error")
     assert fitted.ranges[name] == expected
+
+
+def output_scale(quantized, name):
+    return float(quantized.model.get_submodule(name).scale)
+
+
+def test_outputs_are_rounded_to_the_range_on_which_they_lose_least(bloom, batches):
+    loader = inc_laaciq.LanguageLoader(batches)
+    quantized = quantization.fit(bloom, config(), calib_dataloader=loader)
+    ranges = quantized.la_aciq.output_ranges
+    assert ranges.keys() == quantized.la_aciq.weights.keys()
+    for name, limits in ranges.items():
+        assert output_scale(quantized, name) == pytest.approx((limits.maximum - limits.minimum) / 255, rel=1e-5), name
+    name = "transformer.h.1.mlp.dense_h_to_4h"
+    given = []
+    handle = bloom.get_submodule(name).register_forward_hook(lambda _module, _inputs, output: given.append(output))
+    with handle, torch.no_grad():
+        moments = {}
+        for tag, rows in batches.items():
+            given.clear()
+            for ids in rows:
+                bloom(input_ids=ids)
+            moments[tag] = ActivationMoments.of(torch.cat(given))
+    expected = static_range(moments, 8)
+    assert (ranges[name].minimum, ranges[name].maximum) == pytest.approx((expected.minimum, expected.maximum))
+    assert ranges[name].errors == pytest.approx(expected.errors, rel=1e-3)
+
+
+def test_other_rules_leave_the_ranges_of_outputs_to_neural_compressor(bloom, batches):
+    loader = inc_laaciq.LanguageLoader(batches)
+    static = {"approach": "post_training_static_quant"}
+    union, minmax = (
+        quantization.fit(bloom, post_training_config(run_spec(document)), calib_dataloader=loader)
+        for document in (
+            {"quantization": static, "la_aciq": {"range_reconcile": "max", "calibration": {"texts": "unused"}}},
+            {
+                "quantization": static | {"model_wise": {"activation": {"algorithm": "minmax"}}},
+                "la_aciq": {"calibration": {"texts": "unused"}},
+            },
+        )
+    )
+    least = quantization.fit(bloom, config(), calib_dataloader=loader)
+    assert union.la_aciq.output_ranges == minmax.la_aciq.output_ranges == {}
+    for name in union.la_aciq.weights:
+        assert output_scale(union, name) == output_scale(minmax, name)
+    assert any(output_scale(least, name) < output_scale(minmax, name) for name in least.la_aciq.weights)

@@ -25,7 +25,7 @@ from inc_laaciq.scaling import find_folds
 
 logger = logging.getLogger(__name__)
 
-_LOST = 0.25  # of a language's sum of squares at the input of a layer: there is a warning from here on
+_LOST = 0.25  # of a language's sum of squares at the input or output of a layer: there is a warning from here on
 
 _SCALED = ("fast", "balanced", "fair")
 
@@ -242,7 +242,7 @@ def _solve_layers(
                     output_ranges[layer.name] = _range(given[layer.name], activation, settings)
             if progress is not None:
                 progress("solving", len(weights), total)
-    for note in lost_input_note(ranges):
+    for note in lost_notes(ranges, output_ranges):
         logger.warning(note)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
     return Solution(
@@ -265,8 +265,12 @@ def _range(seen: Mapping[str, LanguageMoments], activation: ActivationSpec, sett
     )
 
 
-def lost_input_note(ranges: Mapping[str, Range]) -> list[str]:
-    """What is to be said of static ranges on which a language loses much of what a layer is given."""
+def lost_notes(ranges: Mapping[str, Range], output_ranges: Mapping[str, Range]) -> list[str]:
+    """What is to be said of static ranges on which a language loses much of what a layer is given, or gives."""
+    return _lost_note(ranges, "input") + _lost_note(output_ranges, "output")
+
+
+def _lost_note(ranges: Mapping[str, Range], side: str) -> list[str]:
     errors = {name: found.errors for name, found in ranges.items() if found.errors}
     worst = {name: max(by_tag.items(), key=lambda pair: pair[1]) for name, by_tag in errors.items()}
     lost = {name: error for name, (_, error) in worst.items() if error > _LOST}
@@ -275,7 +279,7 @@ def lost_input_note(ranges: Mapping[str, Range]) -> list[str]:
     name = max(lost, key=lambda name: lost[name])
     return [
         f"one static range does not serve all languages in {len(lost)} of {len(ranges)} layers: in {name} "
-        f"{worst[name][0]} loses {100 * lost[name]:.0f} % of its input. Leave such a layer in float, or use "
+        f"{worst[name][0]} loses {100 * lost[name]:.0f} % of its {side}. Leave such a layer in float, or use "
         "weight-only quantization"
     ]
 

@@ -71,6 +71,7 @@ def plan_run(
     mode: str,
     *,
     counted: bool = False,
+    outputs: bool = False,
     tuning_steps: int = 0,
     sampled: int = 0,
 ) -> Plan:
@@ -79,7 +80,9 @@ def plan_run(
     Parameters
     ----------
     counted : bool
-        Values are counted too, for static ranges of inputs and outputs.
+        Values are counted too, for static ranges.
+    outputs : bool
+        Outputs of layers are measured as well.
     tuning_steps, sampled : int
         Of mode "fair": steps, and rows of each language that the model goes on with.
     """
@@ -88,7 +91,7 @@ def plan_run(
     solved = [layer for layer in layers if layer.weight is not None]
     full = mode in NEED_TEXT
     budget = statistics_memory()
-    counts = {"counted": counted, "outputs": counted}
+    counts = {"counted": counted, "outputs": outputs}
     parts = passes(solved, n_languages, full=full, memory=budget, **counts) if n_languages else []
     statistics = max(
         (sum(statistics_bytes(layer, n_languages, full=full, **counts) for layer in part) for part in parts),

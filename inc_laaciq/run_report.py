@@ -23,7 +23,7 @@ from inc_laaciq.evaluation.results import content_id, finite, results_dict
 from inc_laaciq.evaluation.sentences import choose_sentences
 from inc_laaciq.job import Job
 from inc_laaciq.languages import name, script
-from inc_laaciq.layerwise import Solution, lost_input_note
+from inc_laaciq.layerwise import Solution, lost_notes
 from inc_laaciq.provenance import meta
 from inc_laaciq.quant.activation import Range
 
@@ -138,7 +138,7 @@ def _search_note(trials: Trials) -> list[str]:
 
 def solution_notes(solution: Solution) -> list[str]:
     """What is to be said of how the layers were solved."""
-    return [*tuning_note(solution), *lost_input_note(solution.ranges)]
+    return [*tuning_note(solution), *lost_notes(solution.ranges, solution.output_ranges)]
 
 
 def tuning_note(solution: Solution) -> list[str]:

@@ -126,7 +126,7 @@ def test_first_screen_is_the_two_commands():
 
 
 PAGES = sorted(
-    path.relative_to(ROOT) for path in (ROOT / "README.md", *ROOT.glob("benchmarks/*.md"), *ROOT.glob("recipes/*/*.md"))
+    path.relative_to(ROOT) for pattern in ("*.md", "benchmarks/*.md", "recipes/*/*.md") for path in ROOT.glob(pattern)
 )
 LINKS = [
     (page, link) for page in PAGES for link in re.findall(r"\]\(((?!http)[^)]+)\)", (ROOT / page).read_text("utf-8"))
@@ -139,5 +139,6 @@ def test_links_lead_somewhere(page, link):
     target = (ROOT / page).parent / path if path else ROOT / page
     assert target.exists()
     if anchor:
-        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        prose = re.sub(r"^```.*?^```$", "", target.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        headings = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
         assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -87,7 +87,7 @@ def promised(contents: dict[str, dict[str, Any]]) -> str:
     for bits, baseline, calibration in sorted(dict.fromkeys(key[1:] for key in found), key=lambda key: -key[0]):
         entries = [found.get((name, bits, baseline, calibration)) for name in contents]
         target = next(entry["target"] for entry in entries if entry)
-        cells = [f"{e['degradation']['worst']['median']:.2f} {e['verdict']}" if e else "" for e in entries]
+        cells = [f"{_number(e['degradation']['worst']['median'])} {e['verdict']}" if e else "" for e in entries]
         other = baseline if calibration == "none" else f"{baseline}, {calibration}"
         lines.append(f"| {bits} | {other} | {target:.2f} | {' | '.join(cells)} |")
     seeds = [max(entry["seeds"] for entry in content["summary"]) for content in contents.values()]
@@ -150,8 +150,12 @@ def _amount(label: str, content: dict[str, Any]) -> str:
 
 
 def _span(found: dict[str, Any]) -> str:
-    low, high = ("none" if found[end] is None else f"{found[end]:.2f}" for end in ("low", "high"))
-    return f"{found['median']:.2f} [{low}, {high}]"
+    return f"{_number(found['median'])} [{_number(found['low'])}, {_number(found['high'])}]"
+
+
+def _number(value: float | None) -> str:
+    """A ratio; where the other method loses nothing there is none."""
+    return "none" if value is None else f"{value:.2f}"
 
 
 WITHOUT_LABELS = "la_aciq-fair-labels-0"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +85,8 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
                 # A new one: a layer that shares the old one stays in float.
                 layer.weight = nn.Parameter(weight.dequantize().to(layer.weight))
         quantized = super().quantize(tune_cfg, model, dataloader, q_func)
-        quantized.la_aciq = self.solution
+        given = {name: limits for name, limits in self.solution.output_ranges.items() if name in self._rounded_outputs}
+        quantized.la_aciq = replace(self.solution, output_ranges=given)
         return quantized
 
     def model_calibration(
@@ -92,14 +95,16 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
         """Neural Compressor's calibration, then the solved ranges and scales over what it observed."""
         super().model_calibration(q_model, dataloader, iterations, conf, calib_sampling_size)
         observed = [each for each in _observed_linears(q_model) if each.name in self.solution.weights]
+        self._rounded_outputs = set()
         for each in observed:
             _give_scales(each.linear, self.solution.weights[each.name])
         if self.algorithm == STRATEGY:
             # Inputs last: where a layer feeds another one, one observer is both.
             for each in observed:
-                if (limits := self.solution.output_ranges.get(each.name)) is not None:
-                    for observer in each.outputs:
-                        _set_range(observer, limits)
+                limits = self.solution.output_ranges.get(each.name)
+                if limits is not None and each.output is not None:
+                    _set_range(each.output, limits)
+                    self._rounded_outputs.add(each.name)
             for each in observed:
                 if (limits := self.solution.ranges.get(each.name)) is not None:
                     _set_range(each.input, limits)
@@ -108,12 +113,12 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
 
 
 class _Observed(NamedTuple):
-    """A linear layer, the observer of its input, and those of its output."""
+    """A linear layer, the observer of its input, and that of its output if it sees nothing else."""
 
     name: str
     linear: nn.Linear
     input: Any
-    outputs: tuple[Any, ...]
+    output: Any
 
 
 def _observed_linears(prepared: nn.Module) -> Iterator[_Observed]:
@@ -121,7 +126,9 @@ def _observed_linears(prepared: nn.Module) -> Iterator[_Observed]:
     for prefix, graph in prepared.named_modules():
         if not isinstance(graph, torch.fx.GraphModule):
             continue
-        modules = dict(graph.named_modules())
+        # What is joined is rounded to one range: torch observes it with one observer, under several names.
+        modules = dict(graph.named_modules(remove_duplicate=False))
+        uses = Counter(id(modules[str(node.target)]) for node in graph.graph.nodes if node.op == "call_module")
         for node in graph.graph.nodes:
             linear = modules.get(node.target) if node.op == "call_module" else None
             if not isinstance(linear, nn.Linear) or not isinstance(node.args[0], torch.fx.Node):
@@ -130,7 +137,8 @@ def _observed_linears(prepared: nn.Module) -> Iterator[_Observed]:
             if _takes_range(observer):
                 name = f"{prefix}.{node.target}" if prefix else str(node.target)
                 users = (modules.get(str(user.target)) for user in node.users)
-                yield _Observed(plain_name(name), linear, observer, tuple(filter(_takes_range, users)))
+                own = [user for user in users if _takes_range(user) and uses[id(user)] == 1]
+                yield _Observed(plain_name(name), linear, observer, own[0] if len(own) == 1 else None)
 
 
 def _takes_range(observer: Any) -> bool:

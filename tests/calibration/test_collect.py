@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -241,6 +243,8 @@ def test_a_language_that_one_static_range_cannot_serve_is_named(toy, caplog):
         found = quantize_layers(toy, layers, batches, LaaciqSpec(), activation=ActivationSpec(reconcile=rule))
         assert ("in query en loses 100 % of its input" in caplog.text) is said
         assert any("in query en loses 100 % of its input" in note for note in solution_notes(found)) is said
+        lost = replace(found, ranges={}, output_ranges=found.ranges)
+        assert any("in query en loses 100 % of its output" in note for note in solution_notes(lost)) is said
 
 
 def test_values_are_counted_only_for_ranges_that_are_solved_from_counts(toy, monkeypatch):

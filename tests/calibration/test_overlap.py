@@ -43,16 +43,16 @@ def test_composed_and_decomposed_characters_are_the_same():
     assert overlap(corpus(vi=written[:1]), corpus(vi=written[1:])) == {"vi": 1.0}
 
 
-@pytest.mark.parametrize(
-    "sentences",
-    [
-        [f"Sentence {number} of this page is long enough!" for number in range(9)],
-        [f"この文章の{number}番目の文は十分に長いものです。" for number in range(9)],
-        [f"यह वाक्य संख्या {number} है और काफ़ी लंबा भी है।" for number in range(9)],
-        [f"هل هذه الجملة رقم {number} طويلة بما يكفي لنا؟" for number in range(9)],
-    ],
-    ids=["latin", "japanese", "devanagari", "arabic"],
-)
+SENTENCES = {
+    "latin": [f"Sentence {number} of this page is long enough to be told from others!" for number in range(9)],
+    "japanese": [f"この文章の{number}番目の文は十分に長いものです。" for number in range(9)],
+    "fullwidth": [f"この文章の{number}番目の文は十分に長いものです．" for number in range(9)],
+    "devanagari": [f"यह वाक्य संख्या {number} है और यह काफ़ी लंबा भी है, इसलिए यह दूसरों से अलग है।" for number in range(9)],
+    "arabic": [f"هل هذه الجملة رقم {number} طويلة بما يكفي لنا حتى نميزها عن غيرها من الجمل؟" for number in range(9)],
+}
+
+
+@pytest.mark.parametrize("sentences", SENTENCES.values(), ids=SENTENCES)
 def test_the_same_text_in_other_lines_is_found_row21(sentences):
     wrapped = "".join(sentence + " " for sentence in sentences)
     lines = [wrapped[start : start + 23] for start in range(0, len(wrapped), 23)]
@@ -68,10 +68,29 @@ def test_the_same_text_in_other_lines_is_found_row21(sentences):
         overlap_notes(pages, split, gated=True)
 
 
-def test_a_sentence_that_every_page_has_is_no_overlap_row21():
-    calibration = corpus(en=[f"{LONG.format(number)} The licence is on the last page." for number in range(3)])
-    unlike = [f"Here is the other line {number}, which nothing else has." for number in range(200)]
-    evaluation = {n: corpus(en=[*unlike[:n], "The licence is on the last page. End."]) for n in (40, 200)}
-    assert overlap_notes(calibration, evaluation[200], gated=True) == []
-    with pytest.raises(DataError, match=r"most in en: 2\.4 % of its evaluation sentences"):
-        overlap_notes(calibration, evaluation[40], gated=True)
+def test_sentences_that_unrelated_pages_share_are_no_overlap_row21():
+    shared = [f"The licence of part {number} is printed on the very last page." for number in range(6)]
+    own = [f"Here is the other line {number}, which is in no other text of them all." for number in range(400)]
+    calibration = corpus(en=[f"{one} {LONG.format(number)}" for number, one in enumerate(shared)])
+
+    def share(n_shared, n_own, times=1):
+        lines = [*own[:n_own], *(f"{one} And more." for one in times * shared[:n_shared])]
+        return sentence_overlap(calibration, corpus(en=lines))["en"]
+
+    assert share(4, 5) == share(1, 5, times=40) == 0  # few different ones, however short the text is
+    assert share(5, 395) == 0  # little of it
+    assert share(5, 95) == pytest.approx(0.05)
+
+
+def test_dialogue_is_no_overlap_because_short_sentences_recur_row21():
+    calibration = corpus(en=["Yes. No. I see. He left. She came in. We ran. The end. Who? Me."])
+    evaluation = corpus(en=["Yes. Well, no. He left. We ran. The end. Who? She came in. I see. Rain fell."])
+    assert overlap_notes(calibration, evaluation, gated=True) == []
+
+
+def test_each_language_is_said_by_what_it_shares_most_of_row21():
+    sentences = SENTENCES["latin"]
+    calibration = corpus(en=[sentences[0], " ".join(sentences[1:])], de=[LONG.format(1)])
+    evaluation = corpus(en=sentences, de=[LONG.format(number) for number in range(1, 41)])
+    [note] = overlap_notes(calibration, evaluation, gated=False)
+    assert "in 2 languages, most in en: 100.0 % of its evaluation sentences" in note

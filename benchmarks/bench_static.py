@@ -5,7 +5,7 @@ r"""Are la_aciq's static activation ranges as good as min-max at 8 bits, and how
 W8A8 is really quantized, by Neural Compressor's static path: weights 8 bits per channel, activations 8 bits per
 tensor, embeddings and output projection in float in all.
 
-    la_aciq                             la_aciq's weight codes and its language-aware ranges of inputs and outputs
+    la_aciq                             la_aciq's weight codes and its language-aware input ranges
     la_aciq codes, inc minmax ranges    the same codes, Neural Compressor's min-max ranges
     inc minmax                          all Neural Compressor's own, activation algorithm `minmax`
     inc kl                              the same with `kl`, its default: torch's histogram observer

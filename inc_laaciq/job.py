@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inc_laaciq.backends.inc_api import is_available
 from inc_laaciq.backends.inc_limits import check_carried
 from inc_laaciq.calibration.layers import Layer, find_layers, linearize
 from inc_laaciq.calibration.overlap import overlap_notes
@@ -54,7 +53,6 @@ class Job:
         languages = len(self.calibration.texts) if self.calibration else 0
         settings = self.run.la_aciq
         kind = what_is_tuned(settings, sum(layer.n_weights for layer in self.layers if layer.weight is not None))
-        counted = self.run.approach == "post_training_static_quant" and self.run.activation.needs_counts
         is_tuned = settings.mode == "fair" and kind != "none"
         return plan_run(
             self.layers,
@@ -62,8 +60,7 @@ class Job:
             languages,
             # FP8 is not solved and needs no second moments: the mode that takes least comes nearest.
             settings.mode if self.run.fp8 is None else "fast",
-            counted=counted,
-            outputs=counted and is_available("adaptor"),  # an export measures none, and takes somewhat less
+            counted=self.run.approach == "post_training_static_quant" and self.run.activation.needs_counts,
             tuning_steps=settings.fair.steps if is_tuned else 0,
             sampled=settings.fair.sampled if is_tuned and kind == "model" else 0,
         )

@@ -25,7 +25,7 @@ from inc_laaciq.scaling import find_folds
 
 logger = logging.getLogger(__name__)
 
-_LOST = 0.25  # of a language's sum of squares at the input or output of a layer: there is a warning from here on
+_LOST = 0.25  # of a language's sum of squares at the input of a layer: there is a warning from here on
 
 _SCALED = ("fast", "balanced", "fair")
 
@@ -41,8 +41,6 @@ class Solution:
         All linear layers; those that turned out unusable are in float here, with the reason.
     ranges : mapping of layer name -> Range
         Static range of each layer's input; empty for weight-only quantization.
-    output_ranges : mapping of layer name -> Range
-        Static range of each layer's output, where that is rounded too; else empty.
     invalid : mapping of language -> str
         Languages on which the float model itself is broken, with what was seen.
     tuning : mapping
@@ -54,7 +52,6 @@ class Solution:
     weights: Mapping[str, QuantizedWeight]
     layers: tuple[Layer, ...]
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    output_ranges: Mapping[str, Range] = field(default_factory=dict)
     invalid: Mapping[str, str] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
@@ -81,30 +78,20 @@ def solver_spec(weight: WeightSpec, settings: LaaciqSpec) -> SolverSpec:
     )
 
 
-def statistics_bytes(
-    layer: Layer, n_languages: int, *, full: bool, counted: bool = False, outputs: bool = False
-) -> int:
+def statistics_bytes(layer: Layer, n_languages: int, *, full: bool, counted: bool = False) -> int:
     """Memory that the statistics of one layer take for all languages, in bytes."""
-    of_feature, of_counts = 8 + 8 + 4 + 4, 8 * BINS if counted else 0
-    of_input = (of_feature + (4 * layer.in_features if full else 0)) * layer.in_features + of_counts
-    of_output = of_feature * layer.out_features + of_counts if outputs else 0
-    return (of_input + of_output) * n_languages
+    per_feature = 8 + 8 + 4 + 4 + (4 * layer.in_features if full else 0)
+    return (per_feature * layer.in_features + (8 * BINS if counted else 0)) * n_languages
 
 
 def passes(
-    layers: Sequence[Layer],
-    n_languages: int,
-    *,
-    full: bool,
-    memory: int,
-    counted: bool = False,
-    outputs: bool = False,
+    layers: Sequence[Layer], n_languages: int, *, full: bool, memory: int, counted: bool = False
 ) -> list[list[Layer]]:
     """Layers in their order, cut where their statistics would exceed `memory` bytes; at least one a pass."""
     cut: list[list[Layer]] = []
     used = 0
     for layer in layers:
-        need = statistics_bytes(layer, n_languages, full=full, counted=counted, outputs=outputs)
+        need = statistics_bytes(layer, n_languages, full=full, counted=counted)
         if not cut or used + need > memory:
             cut.append([])
             used = 0
@@ -120,7 +107,6 @@ def quantize_layers(
     settings: LaaciqSpec,
     *,
     activation: ActivationSpec | None = None,
-    outputs: bool = False,
     memory: int = 4 << 30,
     progress: Progress | None = None,
     folds: tuple[Fold, ...] | None = None,
@@ -138,8 +124,6 @@ def quantize_layers(
     settings : LaaciqSpec
     activation : ActivationSpec, optional
         Also find a static range for each layer's input.
-    outputs : bool
-        And for its output, if the rule is "error": by others nothing is known to be gained.
     memory : int
         Bytes for statistics; less memory costs more passes over the calibration text.
     progress : callable(stage, done, total), optional
@@ -166,7 +150,7 @@ def quantize_layers(
             folds = find_folds(model, usable, batches, lambda layer: _layer_spec(layer, settings), progress=progress)
     with folded(model, folds) as applied:
         solution = _solve_layers(
-            model, layers, batches, settings, activation=activation, outputs=outputs, memory=memory, progress=progress
+            model, layers, batches, settings, activation=activation, memory=memory, progress=progress
         )
     return replace(solution, folds=applied)
 
@@ -178,7 +162,6 @@ def _solve_layers(
     settings: LaaciqSpec,
     *,
     activation: ActivationSpec | None,
-    outputs: bool,
     memory: int,
     progress: Progress | None,
 ) -> Solution:
@@ -189,10 +172,8 @@ def _solve_layers(
     if activation is not None and activation.algorithm != "la_aciq":
         activation = None  # the ranges are Neural Compressor's own
     counted = activation is not None and activation.needs_counts
-    outputs = outputs and counted
     weights: dict[str, QuantizedWeight] = {}
     ranges: dict[str, Range] = {}
-    output_ranges: dict[str, Range] = {}
     invalid: dict[str, str] = {}
     tuning: Mapping[str, Any] = {}
     if settings.mode == "fair" and batches and usable:
@@ -204,13 +185,12 @@ def _solve_layers(
         weights |= fair.weights
         # The output projection, and what no text reaches.
         usable = [layer for layer in usable if layer.name not in weights]
-    for part in passes(usable, len(batches or ()), full=full, memory=memory, counted=counted, outputs=outputs):
+    for part in passes(usable, len(batches or ()), full=full, memory=memory, counted=counted):
         moments: Mapping[str, Mapping[str, LanguageMoments]] = {}
-        given: Mapping[str, Mapping[str, LanguageMoments]] = {}
         if batches:
             names = [layer.name for layer in part]
-            collected = collect(model, batches, names, full=full, counted=counted, outputs=outputs, progress=progress)
-            moments, given, invalid = collected.moments, collected.outputs, {**invalid, **collected.invalid}
+            collected = collect(model, batches, names, full=full, counted=counted, progress=progress)
+            moments, invalid = collected.moments, {**invalid, **collected.invalid}
             batches = {tag: rows for tag, rows in batches.items() if tag not in invalid}
             if not batches:
                 first = next(iter(invalid.items()))
@@ -221,14 +201,7 @@ def _solve_layers(
             if collected.invalid and weights:
                 # Layers were solved for a language that breaks later: how many would depend on the memory there is.
                 rest = _solve_layers(
-                    model,
-                    layers,
-                    batches,
-                    settings,
-                    activation=activation,
-                    outputs=outputs,
-                    memory=memory,
-                    progress=progress,
+                    model, layers, batches, settings, activation=activation, memory=memory, progress=progress
                 )
                 return replace(rest, invalid={**invalid, **rest.invalid})
         for layer in part:
@@ -237,40 +210,23 @@ def _solve_layers(
                 seen = None  # only languages of weight 0 reach it
             weights[layer.name] = _solve_layer(model, layer, seen, settings)
             if activation is not None and seen:
-                ranges[layer.name] = _range(seen, activation, settings)
-                if outputs:
-                    output_ranges[layer.name] = _range(given[layer.name], activation, settings)
+                ranges[layer.name] = static_range(
+                    {tag: m.activation for tag, m in seen.items()},
+                    activation.bits,
+                    scheme=activation.scheme,
+                    reconcile=activation.reconcile,
+                    weights={tag: w for tag, w in settings.weights.items() if tag in seen},
+                )
             if progress is not None:
                 progress("solving", len(weights), total)
-    for note in lost_notes(ranges, output_ranges):
+    for note in lost_input_note(ranges):
         logger.warning(note)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
-    return Solution(
-        weights=ordered,
-        layers=tuple(layers),
-        ranges=ranges,
-        output_ranges=output_ranges,
-        invalid=invalid,
-        tuning=tuning,
-    )
+    return Solution(weights=ordered, layers=tuple(layers), ranges=ranges, invalid=invalid, tuning=tuning)
 
 
-def _range(seen: Mapping[str, LanguageMoments], activation: ActivationSpec, settings: LaaciqSpec) -> Range:
-    return static_range(
-        {tag: moments.activation for tag, moments in seen.items()},
-        activation.bits,
-        scheme=activation.scheme,
-        reconcile=activation.reconcile,
-        weights={tag: weight for tag, weight in settings.weights.items() if tag in seen},
-    )
-
-
-def lost_notes(ranges: Mapping[str, Range], output_ranges: Mapping[str, Range]) -> list[str]:
-    """What is to be said of static ranges on which a language loses much of what a layer is given, or gives."""
-    return _lost_note(ranges, "input") + _lost_note(output_ranges, "output")
-
-
-def _lost_note(ranges: Mapping[str, Range], side: str) -> list[str]:
+def lost_input_note(ranges: Mapping[str, Range]) -> list[str]:
+    """What is to be said of static ranges on which a language loses much of what a layer is given."""
     errors = {name: found.errors for name, found in ranges.items() if found.errors}
     worst = {name: max(by_tag.items(), key=lambda pair: pair[1]) for name, by_tag in errors.items()}
     lost = {name: error for name, (_, error) in worst.items() if error > _LOST}
@@ -279,7 +235,7 @@ def _lost_note(ranges: Mapping[str, Range], side: str) -> list[str]:
     name = max(lost, key=lambda name: lost[name])
     return [
         f"one static range does not serve all languages in {len(lost)} of {len(ranges)} layers: in {name} "
-        f"{worst[name][0]} loses {100 * lost[name]:.0f} % of its {side}. Leave such a layer in float, or use "
+        f"{worst[name][0]} loses {100 * lost[name]:.0f} % of its input. Leave such a layer in float, or use "
         "weight-only quantization"
     ]
 

@@ -71,7 +71,6 @@ def plan_run(
     mode: str,
     *,
     counted: bool = False,
-    outputs: bool = False,
     tuning_steps: int = 0,
     sampled: int = 0,
 ) -> Plan:
@@ -81,8 +80,6 @@ def plan_run(
     ----------
     counted : bool
         Values are counted too, for static ranges.
-    outputs : bool
-        Outputs of layers are measured as well.
     tuning_steps, sampled : int
         Of mode "fair": steps, and rows of each language that the model goes on with.
     """
@@ -91,10 +88,9 @@ def plan_run(
     solved = [layer for layer in layers if layer.weight is not None]
     full = mode in NEED_TEXT
     budget = statistics_memory()
-    counts = {"counted": counted, "outputs": outputs}
-    parts = passes(solved, n_languages, full=full, memory=budget, **counts) if n_languages else []
+    parts = passes(solved, n_languages, full=full, memory=budget, counted=counted) if n_languages else []
     statistics = max(
-        (sum(statistics_bytes(layer, n_languages, full=full, **counts) for layer in part) for part in parts),
+        (sum(statistics_bytes(layer, n_languages, full=full, counted=counted) for layer in part) for part in parts),
         default=0,
     )
     widest = max((layer.in_features for layer in solved), default=0)

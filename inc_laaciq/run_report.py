@@ -23,7 +23,7 @@ from inc_laaciq.evaluation.results import content_id, finite, results_dict
 from inc_laaciq.evaluation.sentences import choose_sentences
 from inc_laaciq.job import Job
 from inc_laaciq.languages import name, script
-from inc_laaciq.layerwise import Solution, lost_notes
+from inc_laaciq.layerwise import Solution, lost_input_note
 from inc_laaciq.provenance import meta
 from inc_laaciq.quant.activation import Range
 
@@ -138,7 +138,7 @@ def _search_note(trials: Trials) -> list[str]:
 
 def solution_notes(solution: Solution) -> list[str]:
     """What is to be said of how the layers were solved."""
-    return [*tuning_note(solution), *lost_notes(solution.ranges, solution.output_ranges)]
+    return [*tuning_note(solution), *lost_input_note(solution.ranges)]
 
 
 def tuning_note(solution: Solution) -> list[str]:
@@ -239,11 +239,7 @@ def _layer_entry(layer: Layer, solution: Solution) -> dict[str, Any]:
         "scheme": layer.weight.scheme,
         **({"dtype": layer.weight.dtype} if layer.weight.dtype != "int" else {}),
         "errors": dict(solution.weights[layer.name].errors) if layer.name in solution.weights else {},
-        **{
-            side: _range_entry(ranges[layer.name])
-            for side, ranges in (("input", solution.ranges), ("output", solution.output_ranges))
-            if layer.name in ranges
-        },
+        **({"input": _range_entry(limits)} if (limits := solution.ranges.get(layer.name)) is not None else {}),
     }
 
 

@@ -116,7 +116,6 @@ class LaAciqSearch:
             model=model,
             loader=loader,
             activation=self._run.activation if self._is_static else None,
-            outputs=self._is_static,
             progress=progress,
         )
         if self._languages is not None:

@@ -1,18 +1,15 @@
 """Static INT8 through Neural Compressor's FX adaptor, with given activation ranges and given weight codes.
 
-Both go in between torch's `prepare_fx` and `convert_fx`, where Neural Compressor calls `model_calibration`: the
-observers of a linear layer's input and output get the language-aware ranges, and its weight observer hands out the
-solver's scales.
+Both go in between torch's `prepare_fx` and `convert_fx`, where Neural Compressor calls `model_calibration`: the input
+observer of a linear layer gets the language-aware range, and its weight observer hands out the solver's scales.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from neural_compressor.adaptor.pytorch import PyTorch_FXAdaptor
@@ -23,7 +20,6 @@ from inc_laaciq.backends.inc_registration import STRATEGY
 from inc_laaciq.config.specs import ActivationAlgorithm
 from inc_laaciq.errors import BackendError
 from inc_laaciq.layerwise import Solution
-from inc_laaciq.quant.activation import Range
 from inc_laaciq.quant.solver import QuantizedWeight
 
 logger = logging.getLogger(__name__)
@@ -85,8 +81,7 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
                 # A new one: a layer that shares the old one stays in float.
                 layer.weight = nn.Parameter(weight.dequantize().to(layer.weight))
         quantized = super().quantize(tune_cfg, model, dataloader, q_func)
-        given = {name: limits for name, limits in self.solution.output_ranges.items() if name in self._rounded_outputs}
-        quantized.la_aciq = replace(self.solution, output_ranges=given)
+        quantized.la_aciq = self.solution
         return quantized
 
     def model_calibration(
@@ -94,60 +89,34 @@ class LaAciqStaticAdaptor(PyTorch_FXAdaptor):  # type: ignore[misc]
     ) -> None:
         """Neural Compressor's calibration, then the solved ranges and scales over what it observed."""
         super().model_calibration(q_model, dataloader, iterations, conf, calib_sampling_size)
-        observed = [each for each in _observed_linears(q_model) if each.name in self.solution.weights]
-        self._rounded_outputs = set()
-        for each in observed:
-            _give_scales(each.linear, self.solution.weights[each.name])
-        if self.algorithm == STRATEGY:
-            # Inputs last: where a layer feeds another one, one observer is both.
-            for each in observed:
-                limits = self.solution.output_ranges.get(each.name)
-                if limits is not None and each.output is not None:
-                    _set_range(each.output, limits)
-                    self._rounded_outputs.add(each.name)
-            for each in observed:
-                if (limits := self.solution.ranges.get(each.name)) is not None:
-                    _set_range(each.input, limits)
-        if lost := sorted(self.solution.weights.keys() - {each.name for each in observed}):
+        found = set()
+        for name, linear, observer in _observed_linears(q_model):
+            if name not in self.solution.weights:
+                continue
+            found.add(name)
+            _give_scales(linear, self.solution.weights[name])
+            limits = self.solution.ranges.get(name) if self.algorithm == STRATEGY else None
+            if limits is not None:
+                observer.min_val.fill_(limits.minimum)
+                observer.max_val.fill_(limits.maximum)
+        if lost := sorted(self.solution.weights.keys() - found):
             raise BackendError(f"no observer was found for {', '.join(lost)}: their ranges would be lost")
 
 
-class _Observed(NamedTuple):
-    """A linear layer, the observer of its input, and that of its output if it sees nothing else."""
-
-    name: str
-    linear: nn.Linear
-    input: Any
-    output: Any
-
-
-def _observed_linears(prepared: nn.Module) -> Iterator[_Observed]:
-    """Every linear layer that has an observer on its input."""
+def _observed_linears(prepared: nn.Module) -> Iterator[tuple[str, nn.Linear, Any]]:
+    """Every linear layer that has an observer on its input: name, layer, observer."""
     for prefix, graph in prepared.named_modules():
         if not isinstance(graph, torch.fx.GraphModule):
             continue
-        # What is joined is rounded to one range: torch observes it with one observer, under several names.
-        modules = dict(graph.named_modules(remove_duplicate=False))
-        uses = Counter(id(modules[str(node.target)]) for node in graph.graph.nodes if node.op == "call_module")
+        modules = dict(graph.named_modules())
         for node in graph.graph.nodes:
             linear = modules.get(node.target) if node.op == "call_module" else None
             if not isinstance(linear, nn.Linear) or not isinstance(node.args[0], torch.fx.Node):
                 continue
             observer = modules.get(str(node.args[0].target))
-            if _takes_range(observer):
+            if isinstance(observer, ObserverBase) and hasattr(observer, "min_val"):
                 name = f"{prefix}.{node.target}" if prefix else str(node.target)
-                users = (modules.get(str(user.target)) for user in node.users)
-                own = [user for user in users if _takes_range(user) and uses[id(user)] == 1]
-                yield _Observed(plain_name(name), linear, observer, own[0] if len(own) == 1 else None)
-
-
-def _takes_range(observer: Any) -> bool:
-    return isinstance(observer, ObserverBase) and hasattr(observer, "min_val")
-
-
-def _set_range(observer: Any, limits: Range) -> None:
-    observer.min_val.fill_(limits.minimum)
-    observer.max_val.fill_(limits.maximum)
+                yield plain_name(name), linear, observer
 
 
 def _give_scales(linear: Any, weight: QuantizedWeight) -> None:

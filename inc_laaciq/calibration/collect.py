@@ -28,24 +28,20 @@ class Collected:
     ----------
     moments : mapping of layer name -> language -> LanguageMoments
         A language is absent from a layer that none of its tokens reached.
-    outputs : mapping of layer name -> language -> LanguageMoments
-        The same of what the layers give; empty unless asked for.
     invalid : mapping of language -> str
         Languages on which the float model itself gives NaN or infinity, with what was seen.
     """
 
     moments: Mapping[str, Mapping[str, LanguageMoments]]
-    outputs: Mapping[str, Mapping[str, LanguageMoments]] = field(default_factory=dict)
     invalid: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Recorder:
-    """Adds up what the hooked layers receive and give; a tensor that feeds several layers is measured once."""
+    """Adds up what the hooked layers receive; a tensor that feeds several layers is measured once."""
 
     def __init__(self, full: bool, counted: bool) -> None:
         self.full, self.counted = full, counted
         self.sums: dict[str, LanguageMoments] = {}
-        self.outputs: dict[str, LanguageMoments] = {}
         self._last: tuple[torch.Tensor, LanguageMoments] | None = None
 
     def hook(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -63,28 +59,13 @@ class _Recorder:
 
         return record
 
-    def output_hook(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-        def record(_module: nn.Module, _inputs: tuple[torch.Tensor, ...], y: torch.Tensor) -> None:
-            if not y.numel():
-                return
-            try:
-                part = LanguageMoments.of(y, counted=self.counted)
-            except NumericError as error:
-                raise NumericError(f"output of layer {name!r}: {error}") from None
-            self.outputs[name] = self.outputs[name] + part if name in self.outputs else part
-
-        return record
-
     def forget_batch(self) -> None:
         self._last = None
 
 
 @contextmanager
-def _hooks(model: nn.Module, layers: Iterable[str], recorder: _Recorder, *, outputs: bool) -> Iterator[None]:
-    modules = {name: model.get_submodule(name) for name in layers}
-    handles = [module.register_forward_pre_hook(recorder.hook(name)) for name, module in modules.items()]
-    if outputs:
-        handles += [module.register_forward_hook(recorder.output_hook(name)) for name, module in modules.items()]
+def _hooks(model: nn.Module, layers: Iterable[str], recorder: _Recorder) -> Iterator[None]:
+    handles = [model.get_submodule(name).register_forward_pre_hook(recorder.hook(name)) for name in layers]
     try:
         yield
     finally:
@@ -124,7 +105,6 @@ def collect(
     *,
     full: bool,
     counted: bool = False,
-    outputs: bool = False,
     progress: Progress | None = None,
 ) -> Collected:
     """Statistics of the inputs of `layers`, language by language.
@@ -141,8 +121,6 @@ def collect(
         Keep full second moments (memory: in_features squared floats for every layer and language).
     counted : bool
         Count the values too, for a static range of the least error.
-    outputs : bool
-        Statistics of the layers' outputs too, without full second moments.
     progress : callable(stage, done, total), optional
 
     Returns
@@ -150,7 +128,6 @@ def collect(
     Collected
     """
     moments: dict[str, dict[str, LanguageMoments]] = {name: {} for name in layers}
-    given: dict[str, dict[str, LanguageMoments]] = {name: {} for name in layers} if outputs else {}
     invalid: dict[str, str] = {}
     total = sum(len(rows) for rows in batches.values())
     done = 0
@@ -158,7 +135,7 @@ def collect(
     for language, rows in batches.items():
         recorder = _Recorder(full, counted)
         try:
-            with _hooks(model, layers, recorder, outputs=outputs), evaluating(model), torch.inference_mode():
+            with _hooks(model, layers, recorder), evaluating(model), torch.inference_mode():
                 for batch in rows:
                     body(input_ids=batch)
                     recorder.forget_batch()
@@ -171,6 +148,4 @@ def collect(
             continue
         for name, part in recorder.sums.items():
             moments[name][language] = part
-        for name, part in recorder.outputs.items():
-            given[name][language] = part
-    return Collected(moments=moments, outputs=given, invalid=invalid)
+    return Collected(moments=moments, invalid=invalid)

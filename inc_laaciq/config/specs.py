@@ -98,10 +98,9 @@ class ActivationSpec:
         How the range is chosen; `minmax` and `kl` are INC's own.
     reconcile : "error", "max", "mean" or "pooled"
         How `la_aciq` makes one range for all languages.  "error": the one on which rounding loses least, in the mean of
-        the languages, weighted by `LaaciqSpec.weights`; it is found for outputs too where they are rounded.  The others
-        are for inputs alone and made of the ranges that four moments give each language: their union, so that none is
-        clipped harder than it would be alone; the mean of their ends, weighted in the same way; or the range of all
-        text together.
+        the languages, weighted by `LaaciqSpec.weights`.  The others are made of the ranges that four moments give each
+        language: their union, so that none is clipped harder than it would be alone; the mean of their ends, weighted
+        in the same way; or the range of all text together.
     """
 
     bits: int = 8

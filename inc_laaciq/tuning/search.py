@@ -227,10 +227,8 @@ def _merged(best: Solution, new: Solution, part: Sequence[Layer]) -> Solution:
     layers = tuple(changed.get(layer.name, layer) for layer in best.layers)
     weights = {name: weight for name, weight in best.weights.items() if name not in changed} | dict(new.weights)
     ordered = {layer.name: weights[layer.name] for layer in layers if layer.name in weights}
-    kept = [name for name in ordered if name in best.ranges]
-    ranges = {name: best.ranges[name] for name in kept} | dict(new.ranges)
-    given = {name: best.output_ranges[name] for name in kept if name in best.output_ranges} | dict(new.output_ranges)
-    return replace(best, weights=ordered, layers=layers, ranges=ranges, output_ranges=given)
+    ranges = {name: best.ranges[name] for name in ordered if name in best.ranges} | dict(new.ranges)
+    return replace(best, weights=ordered, layers=layers, ranges=ranges)
 
 
 def _describe(part: Sequence[Layer]) -> str:

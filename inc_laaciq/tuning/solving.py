@@ -31,15 +31,12 @@ class Solver:
         None = data-free.
     activation : ActivationSpec or None
         For static quantization.
-    outputs : bool
-        It rounds the layers' outputs too.
     progress : callable(stage, done, total), optional
     """
 
     model: nn.Module
     loader: LanguageLoader | None
     activation: ActivationSpec | None = None
-    outputs: bool = False
     progress: Progress | None = None
 
     @property
@@ -56,7 +53,6 @@ class Solver:
             self._batches or None,
             settings,
             activation=self.activation,
-            outputs=self.outputs,
             memory=self.loader.memory if self.loader is not None else _MEMORY,
             progress=self.progress,
             folds=folds,

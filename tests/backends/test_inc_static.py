@@ -9,14 +9,13 @@ import torch
 from neural_compressor import quantization
 from neural_compressor.config import PostTrainingQuantConfig, TuningCriterion
 from neural_compressor.utils.pytorch import load
-from torch import nn
 
 import inc_laaciq
 from inc_laaciq.backends.inc_fit import post_training_config
 from inc_laaciq.calibration.collect import collect
 from inc_laaciq.config import run_spec
 from inc_laaciq.errors import SpecError
-from inc_laaciq.quant.activation import ActivationMoments, static_range
+from inc_laaciq.quant.activation import static_range
 
 pytestmark = pytest.mark.inc
 
@@ -140,87 +139,3 @@ def test_ranges_are_by_default_those_on_which_rounding_loses_least(bloom, batche
     moments = collect(bloom, batches, [name], full=False, counted=True).moments[name]
     expected = static_range({tag: one.activation for tag, one in moments.items()}, 8, reconcile="error")
     assert fitted.ranges[name] == expected
-
-
-def output_grid(quantized, name):
-    module = quantized.model.get_submodule(name)
-    return float(module.scale), int(module.zero_point)
-
-
-def test_outputs_are_rounded_to_the_range_on_which_they_lose_least(bloom, batches):
-    loader = inc_laaciq.LanguageLoader(batches)
-    quantized = quantization.fit(bloom, config(), calib_dataloader=loader)
-    ranges = quantized.la_aciq.output_ranges
-    assert ranges.keys() == quantized.la_aciq.weights.keys()
-    for name, limits in ranges.items():
-        scale, zero_point = output_grid(quantized, name)
-        assert scale == pytest.approx((limits.maximum - limits.minimum) / 255, rel=1e-5), name
-        assert abs(zero_point + limits.minimum / scale) <= 0.51, name
-    name = "transformer.h.1.mlp.dense_h_to_4h"
-    given = []
-    handle = bloom.get_submodule(name).register_forward_hook(lambda _module, _inputs, output: given.append(output))
-    with handle, torch.no_grad():
-        moments = {}
-        for tag, rows in batches.items():
-            given.clear()
-            for ids in rows:
-                bloom(input_ids=ids)
-            moments[tag] = ActivationMoments.of(torch.cat(given))
-    expected = static_range(moments, 8)
-    assert (ranges[name].minimum, ranges[name].maximum) == pytest.approx((expected.minimum, expected.maximum))
-    assert ranges[name].errors == pytest.approx(expected.errors, rel=1e-3)
-
-
-def test_other_rules_leave_the_ranges_of_outputs_to_neural_compressor(bloom, batches):
-    loader = inc_laaciq.LanguageLoader(batches)
-    static = {"approach": "post_training_static_quant"}
-    union, minmax = (
-        quantization.fit(bloom, post_training_config(run_spec(document)), calib_dataloader=loader)
-        for document in (
-            {"quantization": static, "la_aciq": {"range_reconcile": "max", "calibration": {"texts": "unused"}}},
-            {
-                "quantization": static | {"model_wise": {"activation": {"algorithm": "minmax"}}},
-                "la_aciq": {"calibration": {"texts": "unused"}},
-            },
-        )
-    )
-    least = quantization.fit(bloom, config(), calib_dataloader=loader)
-    assert union.la_aciq.output_ranges == minmax.la_aciq.output_ranges == {}
-    for name in union.la_aciq.weights:
-        assert output_grid(union, name) == output_grid(minmax, name)
-    assert any(output_grid(least, name)[0] < output_grid(minmax, name)[0] for name in least.la_aciq.weights)
-
-
-class Joined(nn.Module):
-    """Two layers whose outputs are joined: Neural Compressor observes and rounds them as one tensor."""
-
-    def __init__(self, first, second):
-        super().__init__()
-        self.embed, self.norm = nn.Embedding(50, 32), nn.LayerNorm(64)
-        self.a, self.b, self.after = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(64, 32)
-        self.head = nn.Linear(32, 50)
-        with torch.no_grad():
-            self.a.weight *= first
-            self.b.weight *= second
-
-    def get_output_embeddings(self):
-        return self.head
-
-    def forward(self, input_ids):
-        x = self.embed(input_ids)
-        y = torch.relu(torch.cat([self.a(x), self.b(x)], -1)) * 1.0
-        return self.head(self.after(self.norm(y)))
-
-
-@pytest.mark.parametrize("scales", [(1, 50), (50, 1)])
-def test_outputs_that_are_rounded_together_keep_a_range_that_holds_them_all(scales):
-    torch.manual_seed(0)
-    model, ids = Joined(*scales).eval(), torch.randint(0, 50, (8, 16))
-    quantized = quantization.fit(
-        model, config(mode="fast"), calib_dataloader=inc_laaciq.LanguageLoader({"en": [ids[:4]], "sw": [ids[4:]]})
-    )
-    assert quantized.la_aciq.output_ranges.keys() == {"after"}  # what is reported is what was set
-    with torch.no_grad():
-        expected = model(ids)
-        error = (quantized.model(input_ids=ids) - expected).pow(2).mean() / expected.pow(2).mean()
-    assert float(error) < 0.01

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
@@ -57,29 +55,6 @@ def test_sums_are_those_of_the_recorded_inputs(toy):
         torch.testing.assert_close(got.squares, expected.squares, rtol=1e-6, atol=0)
 
 
-def test_outputs_are_measured_where_they_are_asked_for(toy):
-    found = collect(toy, BATCHES, LAYERS, full=True, counted=True, outputs=True)
-    english = torch.cat([toy.embed(batch).reshape(-1, 16) for batch in BATCHES["en"]])
-    for name in ("query", "key"):
-        got, expected = found.outputs[name]["en"], LanguageMoments.of(getattr(toy, name)(english), counted=True)
-        assert (got.n, got.cross) == (80, None)
-        assert torch.equal(got.minimum, expected.minimum)
-        assert torch.equal(got.maximum, expected.maximum)
-        assert int((got.counts - expected.counts).abs().sum()) <= 4  # values that rounding moves over a bin's bound
-    assert set(found.outputs["expert"]) == {"sw"}
-    assert found.outputs["expert"]["sw"].in_features == 8
-    assert collect(toy, BATCHES, LAYERS, full=True, counted=True).outputs == {}
-
-
-def test_an_output_that_is_not_finite_is_named_as_such(toy):  # faults row 44
-    with torch.no_grad():
-        toy.expert.bias[3] = float("inf")
-    found = collect(toy, BATCHES, LAYERS, full=False, outputs=True)
-    assert set(found.invalid) == {"sw"}
-    assert "output of layer 'expert'" in found.invalid["sw"]
-    assert set(found.outputs["query"]) == {"en"}
-
-
 def test_a_shared_input_is_measured_once(toy, monkeypatch):
     calls = []
     original = LanguageMoments.of.__func__
@@ -103,9 +78,7 @@ def test_an_expert_that_a_language_never_reaches_has_no_statistics_for_it(toy): 
 def test_no_hooks_are_left_even_after_an_error(toy):
     with pytest.raises(IndexError):
         collect(toy, {"en": [torch.tensor([[1000]])]}, LAYERS, full=False)
-    with pytest.raises(IndexError):
-        collect(toy, {"en": [torch.tensor([[1000]])]}, LAYERS, full=False, outputs=True)
-    assert not any(module._forward_pre_hooks or module._forward_hooks for module in toy.modules())
+    assert not any(module._forward_pre_hooks for module in toy.modules())
 
 
 def test_a_language_on_which_the_float_model_breaks_is_named_and_the_others_go_on(toy):  # faults row 44
@@ -130,10 +103,6 @@ def test_less_memory_costs_more_passes_and_changes_nothing(toy):
     counts = 2 * 8 * BINS
     plain, counted = (statistics_bytes(layers[0], 2, full=True, counted=counted) for counted in (False, True))
     assert counted == plain + counts
-    both = statistics_bytes(layers[2], 2, full=True, counted=True, outputs=True)
-    assert both == statistics_bytes(layers[2], 2, full=True, counted=True) + counts + 2 * 24 * 8
-    assert len(passes(layers, 2, full=True, memory=3 * counted, counted=True)) == 1
-    assert len(passes(layers, 2, full=True, memory=3 * counted, counted=True, outputs=True)) == 3
     assert len(passes(layers, 2, full=True, memory=3 * plain)) == 1
     assert len(passes(layers, 2, full=True, memory=3 * plain, counted=True)) == 3
 
@@ -243,8 +212,6 @@ def test_a_language_that_one_static_range_cannot_serve_is_named(toy, caplog):
         found = quantize_layers(toy, layers, batches, LaaciqSpec(), activation=ActivationSpec(reconcile=rule))
         assert ("in query en loses 100 % of its input" in caplog.text) is said
         assert any("in query en loses 100 % of its input" in note for note in solution_notes(found)) is said
-        lost = replace(found, ranges={}, output_ranges=found.ranges)
-        assert any("in query en loses 100 % of its output" in note for note in solution_notes(lost)) is said
 
 
 def test_values_are_counted_only_for_ranges_that_are_solved_from_counts(toy, monkeypatch):
@@ -260,7 +227,6 @@ def test_values_are_counted_only_for_ranges_that_are_solved_from_counts(toy, mon
         ActivationSpec(reconcile="mean"),
         ActivationSpec(algorithm="minmax"),
     ):
-        found = quantize_layers(toy, layers, BATCHES, LaaciqSpec(), activation=activation, outputs=True)
-        assert set(found.output_ranges) == (set(found.ranges) if asked[-1] else set())
+        found = quantize_layers(toy, layers, BATCHES, LaaciqSpec(), activation=activation)
         assert bool(found.ranges) == (activation is not None and activation.algorithm == "la_aciq")
     assert asked == [False, True, False, False]

@@ -13,7 +13,6 @@ from inc_laaciq.config import LaaciqSpec, WeightSpec
 from inc_laaciq.config.bounds import parse_bound
 from inc_laaciq.config.policy import Policy, Rule
 from inc_laaciq.layerwise import Solution
-from inc_laaciq.quant.activation import Range
 from inc_laaciq.quant.grid import Grid
 from inc_laaciq.quant.solver import QuantizedWeight
 from inc_laaciq.tuning.criterion import LanguageCriterion
@@ -48,13 +47,6 @@ def solve(chosen, settings, folds):
     }
     own = (replace(FOLDS[0], norm=f"{settings.mode} {settings.reconcile}"),)
     return Solution(weights=weights, layers=tuple(chosen), folds=own if folds is None else folds)
-
-
-def with_ranges(chosen, settings, folds):
-    """The same for static quantization."""
-    solution = solve(chosen, settings, folds)
-    ranges, given = (dict.fromkeys(solution.weights, Range(minimum=-1.0, maximum=maximum)) for maximum in (1.0, 2.0))
-    return replace(solution, ranges=ranges, output_ranges=given)
 
 
 class Loop:
@@ -207,13 +199,9 @@ def test_static_layers_go_to_float():
     last = loop.run(layers(bits=8), measure=measured(harm), bits_can_rise=False)[0]
     assert loop.bits(last)["b"] == 8  # at 8 bits the harm is gone
     loop = Loop(lambda bits, trial: 0.0 if bits["b"] == 16 else 0.3)
-    found = loop.run(layers(bits=8), measure=measured(harm), bits_can_rise=False, solver=with_ranges)
+    found = loop.run(layers(bits=8), measure=measured(harm), bits_can_rise=False)
     assert loop.bits(found[-1]) == {"a": 8, "b": 16, "c": 8, "d": 8, "head": 16}
     assert found[-1].solution.layers[1].reason == "raised to float for the gate"
-    for trial in found:
-        solution = trial.solution
-        assert solution.ranges.keys() == solution.output_ranges.keys() == solution.weights.keys()
-        assert all(limits.maximum == 2 for limits in solution.output_ranges.values())
 
 
 def test_without_text_all_layers_rise_together():

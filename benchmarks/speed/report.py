@@ -109,10 +109,14 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
 
 def _later(parts: Mapping[str, Any]) -> str:
     """Which parts come from a run of their own, after the code behind them had changed."""
-    later = {name: part["measured_with"]["repetitions"] for name, part in parts.items() if "measured_with" in part}
+    later: dict[int, list[str]] = {}
+    for name, part in sorted(parts.items()):
+        if "measured_with" in part:
+            later.setdefault(part["measured_with"]["repetitions"], []).append(name)
     if not later:
         return ""
-    return f" Measured later, in a run of their own with {max(later.values())} turns: {' and '.join(sorted(later))}."
+    said = (f"{' and '.join(names)} ({turns} turn{'s' * (turns > 1)})" for turns, names in sorted(later.items()))
+    return f" Measured later, in runs of their own: {', '.join(said)}."
 
 
 def _ranges(found: Mapping[str, Any]) -> list[str]:

@@ -49,6 +49,7 @@ TARGETED = {
     "methods_long_text": "small Bloom, four times the text",
     "methods_long_calibration": "small Bloom, four times the text, calibrated on twice as much",
     "methods_small_llama": "small Llama",
+    "methods_small_llama_long": "small Llama, four times the text, calibrated on twice as much",
 }
 
 

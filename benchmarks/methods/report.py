@@ -98,15 +98,30 @@ def picture(content: dict[str, Any], svg_path: Path) -> None:
             1, max(1, len(widths)), figsize=(7.5 * max(1, len(widths)), 6), squeeze=False, layout="constrained"
         )
         for panel, (bits, group_size) in zip(panels[0], widths, strict=False):
-            _panel(
-                panel,
-                [entry for entry in content["summary"] if (entry["bits"], entry["group_size"]) == (bits, group_size)],
-                f"{bits} bits, groups of {group_size}",
-            )
+            here = [entry for entry in content["summary"] if (entry["bits"], entry["group_size"]) == (bits, group_size)]
+            _panel(panel, drawn(here), f"{bits} bits, groups of {group_size}")
         if widths:
             _legend(panels[0][0])
         figure.savefig(svg_path, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
+
+
+_VERSIONS = ("inc3.10-", "inc-adaptor-")
+_ALIKE = 0.05
+
+
+def drawn(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of one width without other versions of Neural Compressor's methods that end within 5 % of the same."""
+    worst = {(entry["method"], entry["calibration"]): entry["degradation"]["worst"] for entry in entries}
+
+    def is_drawn(entry: dict[str, Any]) -> bool:
+        prefix = next((prefix for prefix in _VERSIONS if entry["method"].startswith(prefix)), None)
+        if prefix is None:
+            return True
+        same = worst.get((f"inc-{entry['method'].removeprefix(prefix)}", entry["calibration"]))
+        return same is None or abs(entry["degradation"]["worst"] - same) > _ALIKE * same
+
+    return [entry for entry in entries if is_drawn(entry)]
 
 
 _MARKS = {"none": "o", "english": "s", "multilingual": "^"}

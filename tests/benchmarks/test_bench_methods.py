@@ -200,6 +200,15 @@ def test_rows_are_those_of_the_batches_in_a_seeded_order(bench):
     assert "lm_head" in first.kept
 
 
+def test_versions_of_a_method_are_drawn_where_they_differ():
+    def entry(method, worst, calibration="english"):
+        return {"method": method, "calibration": calibration, "degradation": {"worst": worst}}
+
+    both = [entry("inc-awq", 1.0), entry("inc3.10-awq", 1.04), entry("inc-adaptor-awq", 0.94)]
+    alone = [entry("inc3.10-awq", 1.0, "multilingual"), entry("inc3.10-gptq", 1.0), entry("la_aciq-fast", 1.0)]
+    assert report.drawn([*both, *alone]) == [both[0], both[2], *alone]
+
+
 def test_nncf_has_four_bits_only_and_data_free_methods_one_seed():
     cells, not_run = plan([METHODS["nncf-rtn"], METHODS["inc-rtn"]], grids=[(3, 64), (3, 32)], seeds=3)
     assert [entry["method"] for entry in not_run][:1] == ["nncf-rtn"]

@@ -213,6 +213,7 @@ LABELLED = {
     "methods_udhr": OTHERS["methods_udhr"],
     "methods_small_llama": TARGETED["methods_small_llama"],
     "methods_outliers": OTHERS["methods_outliers"],
+    "methods_groups": OTHERS["methods_small_llama"],
 }
 
 
@@ -235,12 +236,17 @@ def labels(contents: dict[str, dict[str, Any]]) -> str:
                 ]
                 spans = [_span(entry[measure][kind]) for measure, kind in kinds]
                 seeds = after["seeds"]
-                lines.append(f"| {LABELLED[name]} | {grid[0]} | {seeds} | {' | '.join([*both, *spans])} |")
+                lines.append(f"| {LABELLED[name]} | {_grid(*grid)} | {seeds} | {' | '.join([*both, *spans])} |")
     return "\n".join(lines) + (
         # Of what is stored: a default that changes later must not rename it.
         "\n\nThousandths of a nat per UTF-8 byte, without labels → with a share of 0.1: medians over seeds. "
         "The ratios are medians of each seed's own, with 95 % intervals over documents and seeds."
     )
+
+
+def _grid(bits: int, group_size: int) -> str:
+    """Bits, and the groups where they are not of 64."""
+    return {64: f"{bits}", -1: f"{bits}, by channel"}.get(group_size, f"{bits}, groups of {group_size}")
 
 
 def _precision(ratios: list[dict[str, Any]], widths: list[int]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from methods import readme
 
@@ -49,6 +51,15 @@ def test_each_grid_has_its_own_figures_and_an_open_interval_says_so():
     spans = " | ".join(4 * ["0.50 [0.40, none]"])
     both = "4.00 → 2.00 | 4.00 → 2.00 | 8.00 → 4.00 | 8.00 → 4.00"
     assert rows == [f"| small Bloom, four times the text | 4 | 3 | {both} | {spans} |"]
+
+
+@pytest.mark.parametrize(("size", "said"), [(32, "4, groups of 32"), (-1, "4, by channel")])
+def test_groups_that_are_not_of_64_are_said(size, said):
+    one = content()
+    for entry in (*one["summary"], *one["ratios"]):
+        entry["group_size"] = size
+    [row] = [line for line in readme.labels({"methods_groups": one}).splitlines()[2:] if line.startswith("|")]
+    assert row.startswith(f"| small Llama | {said} | 3 |")
 
 
 def test_results_without_labels_give_no_row():

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from inc_laaciq.calibration.corpus import read_texts
+from inc_laaciq.calibration.overlap import overlap_notes
 from inc_laaciq.checkpoint import load_model
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "small_bloom"
@@ -48,6 +50,13 @@ def test_no_line_and_no_page_of_one_split_is_in_another():
             for page in pages(split, tag):
                 for item in (*page, "\n".join(page)):
                     assert owner.setdefault(item, split) == split, item
+
+
+@pytest.mark.parametrize("split", ["evaluation", "holdout"])
+def test_a_gate_takes_the_text_as_unseen_though_manuals_repeat_some_sentences(split):
+    calibration, evaluation = (read_texts(FOLDER / "text" / name) for name in ("calibration", split))
+    assert overlap_notes(calibration, evaluation, gated=True) == []
+    assert overlap_notes(evaluation, evaluation, gated=False)
 
 
 def test_the_recipes_own_check_finds_an_overlap():

@@ -14,7 +14,10 @@ from methods.registry import Job, Method, Quantized, Stopwatch, register
 
 
 class _Rows:
-    """Rows of text as the adaptor API takes them: inputs, and labels that it does not use."""
+    """Rows of text as the adaptor API takes them: inputs, and labels that it does not use.
+
+    In the order in which the other methods get them, languages mixed, which a `LanguageLoader` does not keep.
+    """
 
     batch_size = 1
 

@@ -77,20 +77,14 @@ def targets(contents: dict[str, dict[str, Any]]) -> str:
 
 def promised(contents: dict[str, dict[str, Any]]) -> str:
     """What was promised of mode fair, and what came out on each model: medians by the loss, with the verdicts."""
-    found = {
-        (name, entry["bits"], entry["baseline"], entry["baseline_calibration"]): entry
-        for name, content in contents.items()
-        for entry in content["ratios"]
-        if entry["ours"] == "la_aciq-fair" and "target" in entry
-    }
+    found = _targets_of_fair(contents)
     labels = [TARGETED[name] for name in contents]
     lines = [f"| bits | fair / | at most | {' | '.join(labels)} |", "|---" * (3 + len(labels)) + "|"]
-    for bits, baseline, calibration in sorted(dict.fromkeys(key[1:] for key in found), key=lambda key: -key[0]):
-        entries = [found.get((name, bits, baseline, calibration)) for name in contents]
+    for bits, baseline, calibration in dict.fromkeys(key[:3] for key in found):
+        entries = [found.get((bits, baseline, calibration, name)) for name in contents]
         target = next(entry["target"] for entry in entries if entry)
         cells = [f"{_number(e['degradation']['worst']['median'])} {e['verdict']}" if e else "" for e in entries]
-        other = baseline if calibration == "none" else f"{baseline}, {calibration}"
-        lines.append(f"| {bits} | {other} | {target:.2f} | {' | '.join(cells)} |")
+        lines.append(f"| {bits} | {_text(baseline, calibration)} | {target:.2f} | {' | '.join(cells)} |")
     seeds = [max(entry["seeds"] for entry in content["summary"]) for content in contents.values()]
     tokens = [content["meta"]["calibration_tokens_per_language"] for content in contents.values()]
     rests = "; ".join(
@@ -105,27 +99,35 @@ def promised(contents: dict[str, dict[str, Any]]) -> str:
 
 def spreads(contents: dict[str, dict[str, Any]]) -> str:
     """Mean and disparity behind the same targets, which were promised to be as good."""
+    lines = [
+        "| bits | fair / | at most | model | mean of the languages | by KL | disparity | by KL |",
+        "|---" * 8 + "|",
+    ]
+    for (bits, baseline, calibration, name), entry in _targets_of_fair(contents).items():
+        cells = [
+            f"{_span(entry[measure][kind])} {verdict(entry[measure][kind], entry['target'])}"
+            for kind in ("mean", "disparity")
+            for measure in ("degradation", "kl")
+        ]
+        start = f"| {bits} | {_text(baseline, calibration)} | {entry['target']:.2f} | {TARGETED[name]}"
+        lines.append(f"{start} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _targets_of_fair(contents: dict[str, dict[str, Any]]) -> dict[tuple[int, str, str, str], dict[str, Any]]:
+    """Ratios of mode fair that have a target, by bits, baseline, its text and the file; most bits first."""
     found = {
         (entry["bits"], entry["baseline"], entry["baseline_calibration"], name): entry
         for name, content in contents.items()
         for entry in content["ratios"]
         if entry["ours"] == "la_aciq-fair" and "target" in entry
     }
-    lines = [
-        "| bits | fair / | at most | model | mean of the languages | by KL | disparity | by KL |",
-        "|---" * 8 + "|",
-    ]
     order = list(dict.fromkeys(key[:3] for key in found))
-    for key in sorted(found, key=lambda key: (-key[0], order.index(key[:3]))):
-        entry = found[key]
-        cells = [
-            f"{_span(entry[measure][kind])} {verdict(entry[measure][kind], entry['target'])}"
-            for kind in ("mean", "disparity")
-            for measure in ("degradation", "kl")
-        ]
-        other = key[1] if key[2] == "none" else f"{key[1]}, {key[2]}"
-        lines.append(f"| {key[0]} | {other} | {entry['target']:.2f} | {TARGETED[key[3]]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return {key: found[key] for key in sorted(found, key=lambda key: (-key[0], order.index(key[:3])))}
+
+
+def _text(baseline: str, calibration: str) -> str:
+    return baseline if calibration == "none" else f"{baseline}, {calibration}"
 
 
 def _kept(entry: dict[str, Any] | None) -> str:

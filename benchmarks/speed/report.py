@@ -108,7 +108,7 @@ def _sentences(content: Mapping[str, Any]) -> list[str]:
 
 
 def _later(parts: Mapping[str, Any]) -> str:
-    """Which parts come from a run of their own, after the code behind them had changed."""
+    """Which parts come from a later run of their own."""
     later: dict[int, list[str]] = {}
     for name, part in sorted(parts.items()):
         if "measured_with" in part:
